@@ -1,0 +1,148 @@
+"""Sends an answer at the pace asked for: chunks on an absolute timeline, each in Google's JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from genqueue_lab.emulator.answers import Answer, Part, Piece
+    from genqueue_lab.emulator.exchange import Exchange, Headers
+    from genqueue_lab.emulator.options import Pace
+
+_JSON = msgspec.json.Encoder()
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer on its way out, with the counts its chunks report."""
+
+    answer: Answer
+    model: str
+    prompt_tokens: int
+    tier: str
+    response_id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    _written: int = 0
+    _thought: int = 0
+
+    def batches(self, size: int) -> Iterator[list[Piece]]:
+        """Yield the pieces that go out together; at least one batch, even of nothing."""
+        pieces = self.answer.pieces
+        for start in range(0, len(pieces) or 1, size):
+            yield pieces[start : start + size]
+
+    def chunk(self, pieces: list[Piece], *, last: bool) -> dict[str, Any]:
+        """Return the next chunk's JSON; its counts include all chunks before."""
+        for piece in pieces:
+            if piece.thought:
+                self._thought += piece.tokens
+            else:
+                self._written += piece.tokens
+        content: dict[str, Any] = {"parts": _joined(pieces), "role": "model"} if pieces else {}
+        candidate: dict[str, Any] = {"content": content}
+        if last:
+            candidate["finishReason"] = self.answer.finish_reason
+        candidate["index"] = 0
+        return {
+            "candidates": [candidate],
+            "usageMetadata": self._usage(),
+            "modelVersion": self.model,
+            "responseId": self.response_id,
+        }
+
+    def _usage(self) -> dict[str, Any]:
+        usage: dict[str, Any] = {"promptTokenCount": self.prompt_tokens}
+        if self._written:  # the API leaves out a count of nothing
+            usage["candidatesTokenCount"] = self._written
+        usage["totalTokenCount"] = self.prompt_tokens + self._written + self._thought
+        usage["promptTokensDetails"] = [{"modality": "TEXT", "tokenCount": self.prompt_tokens}]
+        if self._thought:
+            usage["thoughtsTokenCount"] = self._thought
+        usage["serviceTier"] = self.tier
+        return usage
+
+
+def _joined(pieces: list[Piece]) -> list[Part]:
+    """Return the parts with neighbouring texts of one kind made one."""
+    parts: list[Part] = []
+    for piece in pieces:
+        mergeable = parts and "text" in piece.part and "text" in parts[-1]
+        if mergeable and piece.thought == bool(parts[-1].get("thought")):
+            parts[-1]["text"] += piece.part["text"]
+        else:
+            parts.append(dict(piece.part))
+    return parts
+
+
+class Timeline:
+    """Due times fixed from the start, so that a late chunk does not delay those after it."""
+
+    def __init__(self, start: float, pace: Pace) -> None:
+        self._first = start + pace.ttft
+        self._step = pace.tpot
+
+    async def until(self, token: int) -> float:
+        """Wait until a token is due, always yielding once; returns the seconds by which that was missed."""
+        due = self._first + token * self._step
+        while True:
+            await asyncio.sleep(_to_whole_ms(due - time.monotonic()))
+            if (lag := time.monotonic() - due) >= 0:  # uvloop's clock may be a millisecond ahead
+                return lag
+
+
+def _to_whole_ms(seconds: float) -> float:
+    """Round up, for the loop's timers count whole milliseconds and a chunk must not be early."""
+    return max(0.0, math.ceil(seconds * 1000) / 1000)
+
+
+async def stream(exchange: Exchange, reply: Reply, pace: Pace, headers: Headers) -> None:
+    """Send the answer chunk by chunk: server-sent events with `alt=sse`, else one JSON array as it grows."""
+    sse = exchange.request.query.get("alt") == "sse"
+    opening, between, closing = ("data: ", "data: ", "") if sse else ("[", ",\r\n", "]")
+    kind = "text/event-stream" if sse else "application/json; charset=UTF-8"
+    timeline = Timeline(exchange.request.received, pace)
+    record = exchange.record
+    batches = list(reply.batches(pace.tokens_per_chunk))
+    for number, pieces in enumerate(batches):
+        lag = await timeline.until(number * pace.tokens_per_chunk)
+        if number == 0:
+            exchange.start(200, [("content-type", kind), *headers])
+            record.status, record.first = 200, time.monotonic()
+        chunk = _JSON.encode(reply.chunk(pieces, last=number == len(batches) - 1))
+        lead = between if number else opening
+        await exchange.send(b"%s%s%s" % (lead.encode(), chunk, b"\r\n\r\n" if sse else b""))
+        record.chunks, record.lag = number + 1, max(record.lag, lag)
+    if closing:
+        await exchange.send(closing.encode())
+    await exchange.end()
+
+
+async def whole(exchange: Exchange, reply: Reply, pace: Pace, headers: Headers) -> None:
+    """Send the answer in one piece once its last token is due."""
+    pieces = reply.answer.pieces
+    timeline = Timeline(exchange.request.received, pace)
+    lag = await timeline.until(max(0, len(pieces) - 1))
+    exchange.record.lag = lag
+    await send_json(exchange, 200, reply.chunk(pieces, last=True), headers)
+
+
+async def send_json(exchange: Exchange, status: int, body: Any, headers: Headers) -> None:
+    """Send a JSON document, indented as Google sends it."""
+    data = msgspec.json.format(_JSON.encode(body), indent=2)
+    await send_bytes(exchange, status, data, [("content-type", "application/json; charset=UTF-8"), *headers])
+
+
+async def send_bytes(exchange: Exchange, status: int, data: bytes, headers: Headers) -> None:
+    """Send a whole body with its length."""
+    exchange.start(status, [*headers, ("content-length", str(len(data)))])
+    exchange.record.status, exchange.record.first = status, time.monotonic()
+    await exchange.send(data)
+    await exchange.end()

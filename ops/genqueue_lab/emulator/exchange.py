@@ -1,0 +1,81 @@
+"""One request and the way to answer it, whatever the HTTP version."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import parse_qsl, unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from genqueue_lab.emulator.stats import RequestRecord
+
+#: Bytes of a request body the API takes; more is answered with an error.
+MAX_BODY = 20 * 1024 * 1024
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Request:
+    """One request as it arrives; `received` is the monotonic time at which its last byte came in."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytearray = field(default_factory=bytearray)
+    oversized: bool = False
+    received: float = 0.0
+
+    @classmethod
+    def from_headers(cls, method: str, target: str, headers: Iterable[tuple[bytes, bytes]]) -> Request:
+        """Build a request from raw header fields; of a repeated field the last one counts."""
+        decoded = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+        return cls(method, target, decoded)
+
+    @property
+    def path(self) -> str:
+        """The decoded path, without the query."""
+        return unquote(self.target.partition("?")[0])
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's parameters; of a repeated one the last counts."""
+        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Add a piece of the body, or drop it when the body has become too large."""
+        if len(self.body) + len(data) > MAX_BODY:
+            self.oversized = True
+            self.body.clear()
+        if not self.oversized:
+            self.body += data
+
+    def complete(self) -> None:
+        """Note that the whole request is here."""
+        self.received = time.monotonic()
+
+
+class Exchange(Protocol):
+    """A request to answer: `start` once, `send` as often as needed, `end` once."""
+
+    request: Request
+    record: RequestRecord
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Send the status and the header fields."""
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the body; waits while the client's flow control leaves no room."""
+
+    async def end(self) -> None:
+        """Send the end of the body."""
+
+
+class Service(Protocol):
+    """What answers requests."""
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer one request; cancelled when the client leaves."""

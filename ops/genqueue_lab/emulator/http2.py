@@ -1,0 +1,243 @@
+"""HTTP/2 connections: frames by `h2`, flow control and stream limits kept, resets seen at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import struct
+from typing import TYPE_CHECKING, cast
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
+
+from genqueue_lab.emulator.exchange import Request
+
+if TYPE_CHECKING:
+    from genqueue_lab.emulator.exchange import Headers, Service
+    from genqueue_lab.emulator.stats import ConnectionRecord, RequestRecord, Stats
+
+log = logging.getLogger(__name__)
+
+#: Flow-control windows offered for request bodies, in bytes.
+STREAM_WINDOW = 1 << 20
+CONNECTION_WINDOW = 8 << 20
+
+#: Head of a frame: length (24 bits, here as 16 and 8), type, flags, stream.
+_DATA_HEAD = struct.Struct(">HBBBL")
+
+
+class _Frames(H2Connection):
+    """An `h2` connection with a quick way to send data, whose owner refuses streams too many."""
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """Streams the client has open, but never as many as are allowed.
+
+        `h2` would end the whole connection over one too many; RFC 9113, 5.1.2, lets a server refuse just that stream.
+        """
+        limit = int(self.local_settings.max_concurrent_streams)
+        return min(super().open_inbound_streams, limit - 1)
+
+    def send_piece(self, stream_id: int, data: bytes | memoryview) -> None:
+        """Send one DATA frame that is known to fit the windows, at a fifth of the cost of `send_data`."""
+        size = len(data)
+        self._data_to_send += _DATA_HEAD.pack(size >> 8, size & 0xFF, 0, 0, stream_id)
+        self._data_to_send += data
+        self.outbound_flow_control_window -= size
+        self.streams[stream_id].outbound_flow_control_window -= size
+
+
+class Http2Stream:
+    """One stream: a request and its answer."""
+
+    def __init__(self, connection: Http2Connection, stream_id: int, request: Request, record: RequestRecord) -> None:
+        self.request = request
+        self.record = record
+        self.task: asyncio.Task[None] | None = None
+        self._connection = connection
+        self.id = stream_id
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Send the status and the header fields."""
+        self._connection.frames.send_headers(self.id, [(":status", str(status)), *headers])
+        self._connection.flush_soon()
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the body in frames as large as flow control allows."""
+        rest = memoryview(data)
+        while rest:
+            room = await self._connection.room(self.id)
+            self._connection.frames.send_piece(self.id, rest[:room])
+            self._connection.flush_soon()
+            rest = rest[room:]
+
+    async def end(self) -> None:
+        """Send the end of the stream."""
+        self._connection.frames.end_stream(self.id)
+        self._connection.flush_soon()
+
+
+class Http2Connection(asyncio.Protocol):
+    """One client's HTTP/2 connection; owns the tasks that answer its streams."""
+
+    def __init__(self, service: Service, stats: Stats, max_streams: int) -> None:
+        self.frames = _Frames(H2Configuration(client_side=False, header_encoding=None))
+        self.frames.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: max_streams,
+                SettingCodes.MAX_HEADER_LIST_SIZE: H2Connection.DEFAULT_MAX_HEADER_LIST_SIZE,
+                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            },
+        )
+        self._service = service
+        self._stats = stats
+        self._max_streams = max_streams
+        self._streams: dict[int, Http2Stream] = {}
+        self._flushing = False
+        self._writable = True
+        self._moved = asyncio.Event()
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the server's settings."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._record: ConnectionRecord = self._stats.connected("h2")
+        self.frames.initiate_connection()
+        self.frames.increment_flow_control_window(CONNECTION_WINDOW)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes; a client that breaks the protocol gets GOAWAY and is cut off."""
+        try:
+            for event in self.frames.receive_data(data):
+                self._handle(event)
+        except ProtocolError as error:
+            log.info("emulator.connection.refused connection=%d reason=%s", self._record.id, error)
+            self._hang_up()
+        self._flush()
+
+    def pause_writing(self) -> None:
+        """Stop sending: the client's socket takes no more."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """Send again."""
+        self._writable = True
+        self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - the reason does not matter
+        """Cancel every answer that is still under way."""
+        self._drop_all()
+        self._stats.disconnected(self._record)
+        self.lost.set()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case RequestReceived():
+                self._open(event)
+            case DataReceived():
+                self._feed(event)
+            case StreamEnded() if stream := self._streams.get(event.stream_id):
+                stream.request.complete()
+                stream.task = asyncio.create_task(self._answer(stream))
+            case StreamReset() if stream := self._streams.get(event.stream_id):
+                self._drop(stream)
+            case WindowUpdated() | RemoteSettingsChanged():
+                self._wake()
+            case ConnectionTerminated():
+                self._hang_up()
+            case _:
+                pass
+
+    def _open(self, event: RequestReceived) -> None:
+        if len(self._streams) >= self._max_streams:
+            self._record.refused += 1
+            self.frames.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        fields = event.headers
+        pseudo = {name: value.decode("latin-1") for name, value in fields if name.startswith(b":")}
+        method, target = pseudo[b":method"], pseudo.get(b":path", "*")
+        request = Request.from_headers(method, target, fields)
+        record = self._stats.began(self._record, method, request.path)
+        self._streams[event.stream_id] = Http2Stream(self, event.stream_id, request, record)
+
+    def _feed(self, event: DataReceived) -> None:
+        if stream := self._streams.get(event.stream_id):
+            stream.request.feed(event.data)
+        if event.flow_controlled_length:
+            self.frames.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+
+    async def _answer(self, stream: Http2Stream) -> None:
+        try:
+            await self._service.answer(stream)
+        except Exception:
+            log.exception("emulator.answer.failed request=%d: report this as a defect", stream.record.id)
+            self.frames.reset_stream(stream.id, ErrorCodes.INTERNAL_ERROR)
+            self.flush_soon()
+        self._streams.pop(stream.id, None)
+        self._stats.ended(stream.record, cancelled=False)
+
+    def _drop(self, stream: Http2Stream) -> None:
+        """Forget a stream whose client has left."""
+        self._streams.pop(stream.id, None)
+        self._stats.ended(stream.record, cancelled=True)
+        if stream.task is not None:
+            stream.task.cancel()
+
+    def _drop_all(self) -> None:
+        for stream in list(self._streams.values()):
+            self._drop(stream)
+
+    def _hang_up(self) -> None:
+        """Close the connection; nothing can be sent on its streams any more."""
+        self._drop_all()
+        self._flush()
+        self._transport.close()
+
+    async def room(self, stream_id: int) -> int:
+        """Return how many bytes the stream may send in one frame, once that is more than none."""
+        while True:
+            window = self.frames.local_flow_control_window(stream_id)
+            if self._writable and window > 0:
+                return min(window, self.frames.max_outbound_frame_size)
+            await self._moved.wait()
+
+    def _wake(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    def flush_soon(self) -> None:
+        """Write at the end of this turn of the loop, so that streams due together share a TLS record."""
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if not self._transport.is_closing() and (data := self.frames.data_to_send()):
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Say goodbye and close; what is under way is cut off."""
+        with contextlib.suppress(ProtocolError):  # the client may have closed its side already
+            self.frames.close_connection()
+        self._hang_up()
+
+    def abort(self) -> None:
+        """Close at once, without TLS's farewell."""
+        self._transport.abort()

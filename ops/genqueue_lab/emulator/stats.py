@@ -1,0 +1,174 @@
+"""What the emulator saw: connections, streams and requests, counted at the server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+#: Ended requests and closed connections that are kept in detail; the totals count all of them.
+KEPT = 20_000
+
+#: Requests under this path steer the emulator and are not counted.
+CONTROL = "/emulator/"
+
+
+@dataclass(slots=True)
+class ConnectionRecord:
+    """One TCP connection; `opened` and `closed` are monotonic seconds of the server."""
+
+    id: int
+    protocol: str
+    opened: float = field(default_factory=time.monotonic)
+    closed: float | None = None
+    streams: int = 0
+    live: int = 0
+    peak: int = 0
+    refused: int = 0
+    control: bool = False
+
+    @property
+    def counted(self) -> bool:
+        """Whether the connection is a client's and not one that only steers the emulator."""
+        return self.streams > 0 or not self.control
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request; times are monotonic seconds of the server unless said.
+
+    Attributes:
+        cancelled: the client reset the stream or closed the connection before the end of the answer.
+        first: when the first byte of the answer's body went out.
+        chunks: pieces of a streamed answer sent so far.
+        lag: the worst delay of a chunk against its due time, in seconds.
+    """
+
+    id: int
+    connection: int
+    protocol: str
+    method: str
+    path: str
+    model: str | None = None
+    status: int | None = None
+    start: float = field(default_factory=time.monotonic)
+    start_unix: float = field(default_factory=time.time)
+    first: float | None = None
+    end: float | None = None
+    cancelled: bool = False
+    chunks: int = 0
+    lag: float = 0.0
+
+
+class Stats:
+    """Counts connections and requests, and lets a reader wait until a count is reached."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+        self._open: dict[int, ConnectionRecord] = {}
+        self._live: dict[int, RequestRecord] = {}
+        self._changed = asyncio.Event()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._closed: deque[ConnectionRecord] = deque(maxlen=KEPT)
+        self._ended: deque[RequestRecord] = deque(maxlen=KEPT)
+        self._paths: Counter[str] = Counter()
+        self._requests = self._finished = self._cancelled = self._peak = 0
+        self._lag = 0.0
+
+    def reset(self) -> None:
+        """Forget what has ended; open connections and live requests start the new count."""
+        self._clear()
+        for connection in self._open.values():
+            connection.streams = connection.peak = connection.live
+            connection.refused = 0
+        self._paths.update(record.path for record in self._live.values())
+        self._requests = self._peak = len(self._live)
+        self._notify()
+
+    def connected(self, protocol: str) -> ConnectionRecord:
+        """Count a connection whose handshake is done; `protocol` is "h2" or "http/1.1"."""
+        record = ConnectionRecord(next(self._ids), protocol)
+        self._open[record.id] = record
+        self._notify()
+        return record
+
+    def disconnected(self, connection: ConnectionRecord) -> None:
+        """Note that a connection has ended."""
+        connection.closed = time.monotonic()
+        if self._open.pop(connection.id, None) is not None and connection.counted:
+            self._closed.append(connection)
+        self._notify()
+
+    def began(self, connection: ConnectionRecord, method: str, path: str) -> RequestRecord:
+        """Count a request at the moment its stream opens; those that steer the emulator get a record of no effect."""
+        record = RequestRecord(next(self._ids), connection.id, connection.protocol, method, path)
+        if path.startswith(CONTROL):
+            connection.control = True
+            return record
+        self._live[record.id] = record
+        self._requests += 1
+        self._paths[path] += 1
+        self._peak = max(self._peak, len(self._live))
+        connection.streams += 1
+        connection.live += 1
+        connection.peak = max(connection.peak, connection.live)
+        self._notify()
+        return record
+
+    def ended(self, record: RequestRecord, *, cancelled: bool) -> None:
+        """Note that a request's answer is complete or, when `cancelled`, that the client left before."""
+        if self._live.pop(record.id, None) is None:
+            return
+        record.end, record.cancelled = time.monotonic(), cancelled
+        self._ended.append(record)
+        self._finished += not cancelled
+        self._cancelled += cancelled
+        self._lag = max(self._lag, record.lag)
+        if connection := self._open.get(record.connection):
+            connection.live -= 1
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def totals(self) -> dict[str, float]:
+        """Return the counts alone: whole numbers, and the worst lag in seconds."""
+        connections = [connection for connection in self._open.values() if connection.counted]
+        return {
+            "requests": self._requests,
+            "live": len(self._live),
+            "peak": self._peak,
+            "finished": self._finished,
+            "cancelled": self._cancelled,
+            "connections": len(connections) + len(self._closed),
+            "connections_open": len(connections),
+            "worst_lag": max([self._lag, *(record.lag for record in self._live.values())]),
+        }
+
+    def snapshot(self, *, details: bool = True) -> dict[str, Any]:
+        """Return the totals and, with `details`, every connection and request that is kept."""
+        answer: dict[str, Any] = {"totals": self.totals(), "now": time.monotonic(), "now_unix": time.time()}
+        connections = [record for record in (*self._closed, *self._open.values()) if record.counted]
+        answer["protocols"] = dict(Counter(record.protocol for record in connections))
+        answer["paths"] = dict(self._paths)
+        if details:
+            answer["connections"] = [asdict(record) for record in connections]
+            answer["requests"] = [asdict(record) for record in (*self._ended, *self._live.values())]
+        return answer
+
+    async def reached(self, at_least: dict[str, float], at_most: dict[str, float]) -> None:
+        """Return once every named total is within its bounds; KeyError names an unknown total."""
+        while not self._within(at_least, at_most):
+            await self._changed.wait()
+
+    def _within(self, at_least: dict[str, float], at_most: dict[str, float]) -> bool:
+        totals = self.totals()
+        return all(totals[name] >= bound for name, bound in at_least.items()) and all(
+            totals[name] <= bound for name, bound in at_most.items()
+        )

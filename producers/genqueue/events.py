@@ -1,0 +1,100 @@
+# ruff: noqa: E501 - the table of events is wide
+"""The events of a flight's stream: a public contract, readable by a plain XREAD in any language.
+
+| type       | fields                                                | means                                         |
+|------------|-------------------------------------------------------|-----------------------------------------------|
+| queued     | deadline (ms since 1970)                              | accepted; first entry of every stream         |
+| waiting    | reason, until (ms since 1970), code                   | nobody works on it before `until`             |
+| started    | route, model                                          | an attempt began                              |
+| delta      | text                                                  | a piece of the answer                         |
+| thought    | text                                                  | a piece of the model's thinking               |
+| part       | json                                                  | any other piece, as the provider sent it      |
+| restarted  | reason                                                | discard what came since the last `started`    |
+| left       | mark, reason                                          | the job with that leave mark left: its end    |
+| completed  | finish_reason, usage, timings, source, model          | the answer is whole                           |
+| failed     | code, message, retryable                              | no answer                                     |
+| cancelled, expired |                                               | no answer                                     |
+
+Every entry also has `v` (1), `attempt` and `n` (number within the attempt, from 1; 0 for entries nobody's attempt wrote).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+#: Version of the event contract.
+VERSION: Final = 1
+
+#: Types that end a stream; exactly one, the last entry.
+TERMINAL: Final = frozenset({"completed", "failed", "cancelled", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a flight's stream.
+
+    Attributes:
+        id: the entry's stream id; pass it to `tail(after=...)` to resume behind it.
+        type: see the table above.
+        attempt: number of the attempt that wrote it, for display.
+        n: its number within the attempt.
+        fields: every field as text, as it stands in the stream.
+    """
+
+    id: str
+    type: str
+    attempt: int = 0
+    n: int = 0
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str | None:
+        """Text of a `delta`; None for every other type."""
+        return self.fields.get("text", "") if self.type == "delta" else None
+
+    @property
+    def thought(self) -> str | None:
+        """Text of a `thought`; None for every other type."""
+        return self.fields.get("text", "") if self.type == "thought" else None
+
+    @property
+    def part(self) -> Any:
+        """Decoded JSON of a `part`; None for every other type."""
+        return json.loads(self.fields["json"]) if self.type == "part" else None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether this entry ends the stream."""
+        return self.type in TERMINAL
+
+
+def decode(entry_id: bytes | str, raw: Mapping[bytes, bytes]) -> Event:
+    """Return the event of one stream entry; unknown types and fields are kept as they are."""
+    fields = {name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()}
+    return Event(
+        id=entry_id.decode() if isinstance(entry_id, bytes) else entry_id,
+        type=fields.get("type", ""),
+        attempt=_number(fields.get("attempt")),
+        n=_number(fields.get("n")),
+        fields=fields,
+    )
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+def text_of(events: Iterable[Event]) -> str:
+    """Return the answer's text so far: deltas joined, what a `restarted` discards left out."""
+    pieces: list[str] = []
+    for event in events:
+        if event.type == "restarted":
+            pieces.clear()
+        elif event.type == "delta":
+            pieces.append(event.fields.get("text", ""))
+    return "".join(pieces)

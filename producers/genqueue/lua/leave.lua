@@ -1,0 +1,17 @@
+-- Take a job off its flight. The last one to leave ends the flight and calls its holder off.
+--
+-- KEYS: 1 slot prefix
+-- ARGV: 1 now (unused: every script starts alike), 2 job, 3 reason (cancelled, expired)
+-- Returns {'ended', inbox, token} or {'left', inbox, token}, of the holder if there is one, {'already', reason},
+--       {'done', state} of a flight that has ended, or {'gone'}.
+
+local job, reason = ARGV[2], ARGV[3]
+local found = redis.call('HMGET', job_key(job), 'flight', 'left')
+if not found[1] then return {'gone'} end
+if found[2] then return {'already', found[2]} end
+local flight = load(found[1])
+if not flight then return {'gone'} end
+if TERMINAL[flight.state] then return {'done', flight.state} end
+
+local inbox, token = flight.token and flight.inbox or '', flight.token or ''
+return {depart(flight, job, reason) and 'ended' or 'left', inbox, token}

@@ -1,0 +1,115 @@
+-- Accept a job: find its answer, join the flight of the same question, or start a flight. A replay changes nothing.
+-- Carries no allow-oom: new work is what is refused when memory is short.
+--
+-- KEYS: 1 slot prefix
+-- ARGV: 1 now in ms (0: the server's clock), 2 job, 3 flight to start, 4 fingerprint ('' shares nothing), 5 lane,
+--       6 deadline in ms, 7 tenant, 8 leave mark, 9 cache (use, refresh, off), 10 request,
+--       11 max_tries, 12 max_losses, 13 stream_ttl_ms, 14 keep_ms, 15 cache_ttl_ms
+-- Returns {status, flight, queue, stamp}; queue and stamp are '' when there is nothing to publish. Status:
+--       new, joined, cached (answered at once), dup (this job is known), late (the deadline has passed).
+
+local RANK = {high = 1, normal = 2, low = 3}
+-- Fields of a completed event that belong to the run that was paid for, not to an answer given again.
+local OF_THE_PAID_RUN = {source = true, timings = true, cost = true}
+
+local now = now_from(ARGV[1])
+local job, fingerprint, lane, cache = ARGV[2], ARGV[4], ARGV[5], ARGV[9]
+local deadline, keep_ms = tonumber(ARGV[6]), tonumber(ARGV[14])
+
+local function answer_again(id)
+  local flight = load(id)
+  if flight and flight.state == 'queued' then return {'dup', id, flight.queue, tostring(flight.stamp)} end
+  return {'dup', id, '', ''}
+end
+
+local function enter_job(id)
+  redis.call('HSET', job_key(job), 'flight', id, 'lane', lane, 'tenant', ARGV[7], 'deadline', ARGV[6],
+    'mark', ARGV[8], 'created', now)
+  redis.call('PEXPIRE', job_key(job), deadline - now + keep_ms)
+end
+
+-- Write the flight and the first event of its stream; nobody can be listening for that one yet.
+local function create()
+  local id = ARGV[3]
+  enter_job(id)
+  local first = redis.call('XADD', events_key(id), '*', 'type', 'queued', 'deadline', ARGV[6],
+    'v', '1', 'attempt', '0', 'n', '0')
+  redis.call('HSET', flight_key(id), 'state', 'queued', 'lane', lane, 'tenant', ARGV[7], 'deadline', ARGV[6],
+    'fingerprint', fingerprint, 'cache', cache, 'queue', '', 'last', first, 'created', now, 'written', 0, 'attempt', 0,
+    'max_tries', ARGV[11], 'max_losses', ARGV[12], 'stream_ttl_ms', ARGV[13], 'keep_ms', keep_ms,
+    'cache_ttl_ms', ARGV[15])
+  local flight = load(id)
+  redis.call('PEXPIRE', flight_key(id), lifetime(flight, now))
+  redis.call('PEXPIRE', flight.events, lifetime(flight, now))
+  return flight
+end
+
+local function start()
+  local flight = create()
+  save(flight, 'request', ARGV[10], 'queue', 'generate.' .. lane, 'stamp', now)
+  redis.call('ZADD', members_key(flight.id), deadline, job)
+  redis.call('PEXPIRE', members_key(flight.id), lifetime(flight, now))
+  if fingerprint ~= '' then redis.call('SET', flying_key(fingerprint), flight.id, 'PX', lifetime(flight, now)) end
+  expect_claim(flight, now)
+  look_at(flight, deadline, now)
+  return {'new', flight.id, flight.queue, tostring(flight.stamp)}
+end
+
+-- A finished flight of the job's own, its stream written out of the cache.
+local function answer(cached)
+  local flight = create()
+  for number, fields in ipairs(cjson.decode(cached[1])) do
+    for _, text in ipairs({'v', '1', 'attempt', '0', 'n', tostring(number)}) do fields[#fields + 1] = text end
+    add_entry(flight, fields)
+  end
+  local completed, detail = cjson.decode(cached[2]), {'source', 'cache'}
+  for index = 1, #completed, 2 do
+    if not OF_THE_PAID_RUN[completed[index]] then
+      detail[#detail + 1], detail[#detail + 2] = completed[index], completed[index + 1]
+    end
+  end
+  finish(flight, 'succeeded', detail)
+  save(flight, 'result', cached[3])
+  return {'cached', flight.id, '', ''}
+end
+
+-- Bring a joined flight to a more urgent lane. What runs there already stays with its holder, unless it came from
+-- the cheap lane and has shown nothing.
+local function lift(flight)
+  local running = flight.state == 'running'
+  local stays = running and not (flight.lane == 'low' and flight.delta == 0)
+  save(flight, 'lane', lane)
+  if stays then return {'joined', flight.id, '', ''} end
+  if running then
+    call_off(flight)
+    end_attempt(flight, 'lifted')
+  end
+  publish_again(flight, now)
+  return {'joined', flight.id, flight.queue, tostring(flight.stamp)}
+end
+
+local function join(flight)
+  enter_job(flight.id)
+  redis.call('ZADD', members_key(flight.id), deadline, job)
+  save(flight, 'deadline', math.max(flight.deadline, deadline), 'keep_ms', math.max(flight.keep_ms, keep_ms))
+  for _, key in ipairs({flight_key(flight.id), flight.events, members_key(flight.id), flying_key(fingerprint)}) do
+    keep_at_least(key, lifetime(flight, now))
+  end
+  local look = tonumber(redis.call('ZSCORE', ledger_key, flight.id) or deadline)
+  look_at(flight, math.min(look, deadline), now)
+  if RANK[lane] < RANK[flight.lane] then return lift(flight) end
+  return {'joined', flight.id, '', ''}
+end
+
+local known = redis.call('HGET', job_key(job), 'flight')
+if known then return answer_again(known) end
+if deadline <= now then return {'late', '', '', ''} end
+if fingerprint == '' then return start() end
+
+local cached = cache == 'use' and redis.call('HMGET', cache_key(fingerprint), 'events', 'completed', 'result')
+if cached and cached[1] then return answer(cached) end
+
+local flying = redis.call('GET', flying_key(fingerprint))
+local flight = flying and load(flying)
+if flight and not TERMINAL[flight.state] then return join(flight) end
+return start()

@@ -1,0 +1,123 @@
+"""What a job came to: the folded answer, and the states on the way there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from genqueue.errors import JobCancelled, JobError, JobExpired, JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genqueue.lanes import Lane
+
+#: States a flight never leaves.
+ENDED: Final = frozenset({"succeeded", "failed", "cancelled", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens the provider counted.
+
+    Attributes:
+        prompt_tokens: of the request.
+        output_tokens: of the answer.
+        thought_tokens: of the model's thinking.
+        cached_tokens: of the request that the provider had cached.
+        total_tokens: what it bills together.
+    """
+
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    thought_tokens: int = 0
+    cached_tokens: int = 0
+    total_tokens: int = 0
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Usage:
+        """Return the usage of a result document; fields this version does not know are left out."""
+        return cls(**{name: int(fields.get(name) or 0) for name in cls.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A whole answer.
+
+    Attributes:
+        job_id: the job it answers.
+        text: the answer's text.
+        content: the model's turn, Gemini-shaped: {"role": "model", "parts": [...]}.
+        finish_reason: why the model stopped, in the provider's words: "STOP", "MAX_TOKENS", ...
+        usage: tokens.
+        source: "live" (the provider was called) or "cache".
+        model: the model version that answered.
+        attempts: attempts the flight took.
+        timings: seconds: "queued" (submit to claim), "ttft" (claim to first token), "total" (submit to end).
+    """
+
+    job_id: str
+    text: str
+    content: dict[str, Any]
+    finish_reason: str
+    usage: Usage
+    source: str
+    model: str
+    attempts: int
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a job is.
+
+    Attributes:
+        state: "queued", "running", "waiting", "succeeded", "failed", "cancelled" or "expired".
+        lane: the lane it was submitted to.
+        tenant: on whose behalf.
+        deadline: seconds since 1970.
+        attempt: attempts begun so far.
+        tries: failed provider calls so far.
+        losses: workers lost so far.
+    """
+
+    job_id: str
+    state: str
+    lane: Lane
+    tenant: str
+    deadline: float
+    attempt: int
+    tries: int
+    losses: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has reached its end."""
+        return self.state in ENDED
+
+
+def read_result(job_id: str, document: bytes, source: str) -> Result:
+    """Return the result in a flight's result document (JSON)."""
+    fields = json.loads(document)
+    return Result(
+        job_id=job_id,
+        text=fields.get("text", ""),
+        content=fields.get("content", {}),
+        finish_reason=fields.get("finish_reason", ""),
+        usage=Usage.from_fields(fields.get("usage", {})),
+        source=source,
+        model=fields.get("model", ""),
+        attempts=int(fields.get("attempts", 1)),
+        timings=fields.get("timings", {}),
+    )
+
+
+def ending_error(job_id: str, state: str, ending: Mapping[str, Any]) -> JobError:
+    """Return the error for a job that ended without an answer."""
+    if state == "cancelled":
+        return JobCancelled(job_id)
+    if state == "expired":
+        return JobExpired(job_id)
+    code, message = str(ending.get("code", "unknown")), str(ending.get("message", "no reason was kept"))
+    return JobFailed(job_id, code, message, retryable=ending.get("retryable") == "1")

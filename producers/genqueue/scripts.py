@@ -1,0 +1,132 @@
+"""The ledger's scripts, and how one is run on a server that may not know it yet."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from redis.exceptions import NoScriptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+    import redis.asyncio
+
+#: Lua files that go in front of each script's own, in this order.
+_PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "submit": ("lib", "flight"),
+    "claim": ("lib", "flight"),
+    "append": ("lib",),
+    "renew": ("lib",),
+    "settle": ("lib", "flight"),
+    "leave": ("lib", "flight"),
+    "sweep": ("lib", "flight"),
+    "mark": (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script as the server gets it.
+
+    Attributes:
+        name: what it does, e.g. "claim".
+        source: its whole text.
+        sha: SHA-1 of the text in hex, the name the server knows it by.
+    """
+
+    name: str
+    source: str
+    sha: str
+
+    @classmethod
+    def of(cls, name: str, source: str) -> Self:
+        """Return the script of a text."""
+        return cls(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of a script; may be repeated with the same effect as once.
+
+    Attributes:
+        script: what to run.
+        keys: names of keys; all in one slot.
+        args: what the head of the script's file describes.
+    """
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[str | bytes | int, ...]
+
+    @property
+    def command(self) -> tuple[str | bytes | int, ...]:
+        """The command that runs it on a server that knows the script."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+
+def _load(name: str) -> Script:
+    # Under maxmemory new work is refused; work that was accepted goes on.
+    head = "#!lua\n" if name == "submit" else "#!lua flags=allow-oom\n"
+    folder = files("genqueue") / "lua"
+    texts = [(folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*_PARTS[name], name)]
+    return Script.of(name, head + "\n".join(texts))
+
+
+SUBMIT: Final = _load("submit")
+CLAIM: Final = _load("claim")
+APPEND: Final = _load("append")
+RENEW: Final = _load("renew")
+SETTLE: Final = _load("settle")
+LEAVE: Final = _load("leave")
+SWEEP: Final = _load("sweep")
+MARK: Final = _load("mark")
+
+#: Every script.
+SCRIPTS: Final = (SUBMIT, CLAIM, APPEND, RENEW, SETTLE, LEAVE, SWEEP, MARK)
+
+
+def run(client: redis.Redis, call: Call) -> Any:
+    """Run a call and return the raw reply; a server that does not know the script is given it first."""
+    try:
+        return client.execute_command(*call.command)
+    except NoScriptError:
+        client.script_load(call.script.source)
+        return client.execute_command(*call.command)
+
+
+async def arun(client: redis.asyncio.Redis, call: Call) -> Any:
+    """Run a call like `run`, on an asyncio client."""
+    try:
+        return await client.execute_command(*call.command)
+    except NoScriptError:
+        await client.script_load(call.script.source)
+        return await client.execute_command(*call.command)
+
+
+async def arun_many(client: redis.asyncio.Redis, calls: Sequence[Call]) -> list[Any]:
+    """Run calls in one pipeline and return their raw replies in order.
+
+    Where the server refused a call stands its exception. A call whose script the server did not know is repeated behind
+    the others: a later one that rests on it answers as if the earlier were lost, which every script can tell.
+    """
+    replies = await _pipeline(client, calls)
+    unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if not unknown:
+        return replies
+    for source in {calls[index].script.source for index in unknown}:
+        await client.script_load(source)
+    again = await _pipeline(client, [calls[index] for index in unknown])
+    for index, reply in zip(unknown, again, strict=True):
+        replies[index] = reply
+    return replies
+
+
+async def _pipeline(client: redis.asyncio.Redis, calls: Sequence[Call]) -> list[Any]:
+    async with client.pipeline(transaction=False) as pipeline:
+        for call in calls:
+            pipeline.execute_command(*call.command)
+        return await pipeline.execute(raise_on_error=False)

@@ -1,0 +1,60 @@
+"""What every test may ask for: a real server, a fresh database, a fresh key prefix."""
+
+import itertools
+import os
+import secrets
+
+import pytest
+import redis as redis_package
+
+from genqueue_lab.emulator import EmulatorProcess, Options, Pace
+from genqueue_lab.servers import RedisServer
+
+#: The server under test: a binary's name or path, or the embedded Valkey when unset.
+SERVER = os.environ.get("GENQUEUE_TEST_SERVER")
+
+
+@pytest.fixture(scope="session")
+def server():
+    """One server for the whole session; a test takes its own prefix or database on it."""
+    with RedisServer(SERVER) as running:
+        yield running
+
+
+@pytest.fixture
+def own_server():
+    """Make a server of the test's own, for tests that stop it or run workers on it."""
+    with RedisServer(SERVER) as running:
+        yield running
+
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture
+def database_url(server):
+    """URL of a database nobody else uses at this moment, emptied before."""
+    url = server.url(next(_databases) % 64)
+    with redis_package.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture
+def prefix():
+    """Return a key prefix of the test's own."""
+    return f"t{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def emulator():
+    """One quick Gemini emulator for the whole session, in a process of its own."""
+    with EmulatorProcess(Options(pace=Pace(ttft=0.02, tpot=0.002))) as running:
+        yield running
+
+
+@pytest.fixture
+def own_emulator():
+    """Make a quick Gemini emulator of the test's own, for tests that count or stop."""
+    with EmulatorProcess(Options(pace=Pace(ttft=0.02, tpot=0.002))) as running:
+        yield running

@@ -1,0 +1,314 @@
+"""google-genai builds the request for the same input; ours must say the same.
+
+The SDK's own types say which fields there are: every one is tried alone, and many together. The two bodies differ in
+the spelling of nested names alone, so they are compared twice: as the SDK's types read them, and value by value.
+"""
+
+import asyncio
+import datetime
+import enum
+import json
+import re
+import types as python_types
+import typing
+from collections import Counter
+
+import httpx
+import pydantic
+import pytest
+from google import genai
+from google.genai import types
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic.alias_generators import to_camel
+
+from genqueue_worker.providers import gemini_fields as known
+from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.gemini_request import encode_body
+from genqueue_worker.providers.seam import ProviderRequest
+
+MODEL = "gemini-3-pro-preview"
+CONTENTS = [{"role": "user", "parts": [{"text": "hi"}]}]
+ANSWER = b'data: {"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}]}\r\n\r\n'
+
+#: Fields whose annotation says less than the SDK takes.
+TYPES = {"tools": list[types.Tool], "speech_config": types.SpeechConfig, "system_instruction": types.Content}
+ENDS = {
+    bool: st.booleans(),
+    int: st.integers(-3, 3),
+    float: st.sampled_from([0.0, 0.5, 1.0, -2.25]),
+    str: st.sampled_from(["", "a", "snake_case", "é\u2028"]),
+    bytes: st.sampled_from(["", "AQI=", "-_8A"]),
+    datetime.datetime: st.just("2026-01-02T03:04:05+00:00"),
+}
+OBJECTS = st.dictionaries(st.sampled_from(["snake_key", "camelKey", "x"]), st.sampled_from([1, "v", [2], {"in_ner": 0}]))
+STRINGS = st.dictionaries(st.sampled_from(["snake_key", "camelKey", "x"]), st.just("v"))
+JSON_SCHEMAS = st.sampled_from(
+    [
+        {"type": "object", "properties": {"a_b": {"type": "string", "max_length": 3}, "c": {"type": "integer"}}},
+        {"type": "ARRAY", "items": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "min_items": 1},
+        {"type": "string", "enum": ["x_y", "z"], "title": "T", "description": "d"},
+        {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}], "nullable": True},
+    ]
+)
+#: Refers to itself, as a pydantic model of a linked list does.
+NODE = {
+    "type": "object",
+    "title": "Node",
+    "properties": {"next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}, "value": {"type": "integer"}},
+}
+ANY_OF = st.sampled_from(["anyOf", "any_of"])
+SCHEMA_ENDS = JSON_SCHEMAS | st.sampled_from(
+    [{"$ref": "#/$defs/Node"}, {"type": "null"}, {"const": "k", "type": "string"}, {"type": "boolean", "default": None}]
+)
+RESPONSE_SCHEMAS = st.recursive(
+    SCHEMA_ENDS,
+    lambda inner: st.one_of(
+        st.builds(
+            lambda properties, key: {"type": "object", "properties": properties, key: ["own_name"]},
+            st.dictionaries(st.sampled_from(["own_name", "b", "c"]), inner, max_size=3),
+            st.sampled_from(["required", "property_ordering"]),
+        ),
+        st.builds(lambda item: {"type": "array", "items": item}, inner),
+        st.builds(lambda key, item: {key: [item, {"type": "null"}], "title": "T"}, ANY_OF, inner),
+        st.builds(lambda key, item: {key: [{"type": "string"}, item, {"type": "integer"}]}, ANY_OF, inner),
+    ),
+    max_leaves=6,
+).map(lambda schema: {**schema, "$defs": {"Node": NODE}})
+
+
+class Sdk:
+    """google-genai with its wire tapped."""
+
+    def __init__(self):
+        self._runner = asyncio.Runner()
+        self._bodies = []
+        self._http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+        options = types.HttpOptions(httpx_async_client=self._http, base_url="https://gemini.test")
+        self._client = genai.Client(api_key="k", http_options=options)
+
+    def _answer(self, request):
+        self._bodies.append(json.loads(request.content))
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=ANSWER)
+
+    def body(self, contents, config):
+        """Return the body the SDK sends."""
+        self._runner.run(self._call(contents, config))
+        return self._bodies.pop()
+
+    async def _call(self, contents, config):
+        stream = await self._client.aio.models.generate_content_stream(model=MODEL, contents=contents, config=config)
+        async for _ in stream:
+            pass
+
+    def close(self):
+        self._runner.run(self._http.aclose())
+        self._runner.run(self._client.aio.aclose())
+        self._runner.close()
+
+
+@pytest.fixture(scope="module")
+def sdk():
+    """One SDK client for all bodies."""
+    client = Sdk()
+    yield client
+    client.close()
+
+
+def unwrapped(annotation):
+    """Return the one type of an optional field, and whether it comes as a list."""
+    if typing.get_origin(annotation) in {typing.Union, python_types.UnionType}:
+        annotation = next(choice for choice in typing.get_args(annotation) if choice is not type(None))
+    if typing.get_origin(annotation) is list:
+        inner, _ = unwrapped(typing.get_args(annotation)[0])
+        return inner, True
+    return annotation, False
+
+
+def is_model(kind):
+    """Say whether a field holds fields of its own."""
+    return isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)
+
+
+def fields_of(model):
+    """Yield (snake_case name, type, is a list) of every field of one of the SDK's types."""
+    for name, info in model.model_fields.items():
+        kind, many = unwrapped(TYPES.get(name, info.annotation) if model is types.GenerateContentConfig else info.annotation)
+        yield name, kind, many
+
+
+def values_of(path, kind):
+    """Return a strategy for the values of a field, in the spelling a caller may use."""
+    if path == "responseSchema":
+        return RESPONSE_SCHEMAS
+    if kind is types.Schema:
+        return JSON_SCHEMAS
+    if is_model(kind):
+        return models(path, kind)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return st.sampled_from([member.value for member in kind][:3])
+    return ENDS.get(kind, STRINGS if kind == dict[str, str] else OBJECTS)
+
+
+def models(path, model):
+    """Return a strategy for the fields below `path`; names come in snake_case or camelCase."""
+    fields = {}
+    for name, kind, many in fields_of(model):
+        inner = f"{path}.{to_camel(name)}".removeprefix(".")
+        if inner not in known.REFUSED and inner not in known.SDK_FIELDS:
+            values = values_of(inner, kind)
+            fields[name] = st.lists(values, max_size=2) if many else values
+    few = st.dictionaries(st.sampled_from(sorted(fields)), st.booleans(), max_size=4) if fields else st.just({})
+    return few.flatmap(
+        lambda chosen: st.fixed_dictionaries({to_camel(n) if camel else n: fields[n] for n, camel in chosen.items()})
+    )
+
+
+def paths_below(path, model):
+    """Yield (path, a value with that field alone) for every field below `path` that the SDK's types have."""
+    for name, kind, many in fields_of(model):
+        inner = f"{path}.{to_camel(name)}".removeprefix(".")
+        if is_model(kind) and kind is not types.Schema and inner != "httpOptions":
+            samples = dict(paths_below(inner, kind)) or {inner: {}}
+        else:
+            samples = {inner: smallest(inner, kind)}
+        for leaf, value in samples.items():
+            yield leaf, {name: [value] if many else value}
+
+
+def smallest(path, kind):
+    """Return one value of a field."""
+    if path == "responseSchema" or kind is types.Schema:
+        return {"type": "string"}
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return next(iter(kind)).value
+    if typing.get_origin(kind) is typing.Literal:
+        return typing.get_args(kind)[0]
+    if path == "httpOptions":
+        return {"timeout": 1000}
+    ends = {bool: True, int: 1, float: 0.5, str: "text", bytes: "AQI=", datetime.datetime: "2026-01-02T03:04:05+00:00"}
+    return ends.get(kind, {"own_key": 1} if path not in HEADERS else {"own_key": "v"})
+
+
+#: What steers the SDK's own client: `test_gemini_request` says what becomes of it.
+OUR_OWN_MATTER = {*known.SDK_FIELDS, "httpOptions"}
+HEADERS = {"labels", "tools.mcpServers.streamableHttpTransport.headers"}
+CONFIG_FIELDS = dict(paths_below("", types.GenerateContentConfig))
+PART_FIELDS = dict(paths_below("contents", types.Content))
+
+
+def canonical(body):
+    """Return a body as the SDK's own types read it, under the names it has at the first two levels."""
+    generation = dict(body.get("generationConfig", {}))
+    schema = generation.pop("responseSchema", None)
+    rest = {name: value for name, value in body.items() if name not in {"contents", "generationConfig"}}
+    config = types.GenerateContentConfig.model_validate({**generation, **rest})
+    return {
+        "names": (sorted(body), sorted(generation)),
+        "contents": [types.Content.model_validate(content).model_dump(exclude_none=True) for content in body["contents"]],
+        "config": config.model_dump(exclude_none=True),
+        "schema": None if schema is None else types.Schema.model_validate(schema).model_dump(exclude_none=True),
+    }
+
+
+def leaves(value):
+    """Count the values of a body that hold no others; base64 in either alphabet is one."""
+    if isinstance(value, dict | list):
+        return sum((leaves(item) for item in (value.values() if isinstance(value, dict) else value)), Counter())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Counter([str(float(value))])
+    return Counter([str(value).replace("+", "-").replace("/", "_").rstrip("=")])
+
+
+def ours(contents, config, instruction=None):
+    """Return the body of our own."""
+    return json.loads(encode_body(ProviderRequest(MODEL, contents, instruction, config)))
+
+
+def assert_same(sdk, contents, config):
+    """Compare the two bodies for one input."""
+    theirs, own = sdk.body(contents, config), ours(contents, config)
+    assert canonical(own) == canonical(theirs)
+    assert leaves(own) == leaves(theirs)
+
+
+def is_refused(path):
+    """Say whether the tables refuse a path or one above it."""
+    names = path.replace("systemInstruction", "contents").split(".")
+    return any(".".join(names[:length]) in known.REFUSED for length in range(1, len(names) + 1))
+
+
+def assert_refused(sdk, path, contents, config):
+    """Check that both sides refuse, and that ours names the field."""
+    with pytest.raises(ValueError, match="only supported in|not compatible with automatic function calling"):
+        sdk.body(contents, config)
+    with pytest.raises(ProviderError) as refused:
+        ours(contents, config)
+    assert refused.value.code == "unsupported_field"
+    assert not refused.value.retryable
+    field = re.search(r"takes no (\S+);", refused.value.message).group(1)
+    assert path.replace("systemInstruction", "contents").startswith(field)
+
+
+@pytest.mark.parametrize("path", sorted(path for path in CONFIG_FIELDS if path.split(".")[0] not in OUR_OWN_MATTER))
+def test_each_config_field_alone_is_sent_or_refused_as_the_sdk_does(sdk, path):
+    """A field of the config goes where the SDK puts it, and is refused when the SDK refuses it."""
+    if is_refused(path):
+        assert_refused(sdk, path, CONTENTS, CONFIG_FIELDS[path])
+    else:
+        assert_same(sdk, CONTENTS, CONFIG_FIELDS[path])
+
+
+@pytest.mark.parametrize("path", sorted(PART_FIELDS))
+def test_each_field_of_a_part_alone_is_sent_or_refused_as_the_sdk_does(sdk, path):
+    """A field of a part keeps its place and its value, and is refused when the SDK refuses it."""
+    if is_refused(path):
+        assert_refused(sdk, path, [PART_FIELDS[path]], {})
+    else:
+        assert_same(sdk, [PART_FIELDS[path]], {"seed": 1})
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(config=models("", types.GenerateContentConfig), content=models("contents", types.Content))
+def test_any_mixture_of_fields_makes_the_body_the_sdk_makes(sdk, config, content):
+    """Many fields together, in either spelling, make the SDK's body."""
+    assert_same(sdk, [content, *CONTENTS], config)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(schema=RESPONSE_SCHEMAS)
+def test_a_response_schema_is_reduced_as_the_sdk_reduces_it(sdk, schema):
+    """References, null types, constants and the order of properties come out as the SDK's."""
+    assert_same(sdk, CONTENTS, {"response_schema": schema, "response_mime_type": "application/json"})
+
+
+def test_an_empty_config_sends_no_generation_config(sdk):
+    """Without a config there is no generationConfig, as with the SDK."""
+    assert ours(CONTENTS, {}) == sdk.body(CONTENTS, None)
+
+
+def test_the_requests_own_system_instruction_is_the_configs(sdk):
+    """The instruction of the request goes where the SDK puts the config's."""
+    instruction = {"parts": [{"text": "be brief"}]}
+    assert ours(CONTENTS, {}, instruction) == sdk.body(CONTENTS, {"system_instruction": instruction})
+
+
+def test_enumerations_and_short_forms_are_completed_as_the_sdk_completes_them(sdk):
+    """Lower-case names of enumerations, a bare voice, a bare cache name and a bare instruction are spelled out."""
+    config = {
+        "speech_config": "Kore",
+        "cached_content": "abc",
+        "system_instruction": "be brief",
+        "service_tier": "FLEX",
+        "media_resolution": "media_resolution_low",
+        "safety_settings": [{"category": "harm_category_hate_speech", "threshold": "block_none"}],
+        "tool_config": {"function_calling_config": {"mode": "any"}},
+    }
+    assert_same(sdk, CONTENTS, config)
+
+
+def test_the_tables_name_what_the_sdk_has():
+    """Every field of the SDK's config is in exactly one table; free-form fields and enumerations are known."""
+    fields = [to_camel(name) for name in types.GenerateContentConfig.model_fields]
+    refused = [path for path in known.REFUSED if "." not in path]
+    assert sorted(fields) == sorted([*known.GENERATION_FIELDS, *known.TOP_LEVEL_FIELDS, *known.SDK_FIELDS, *refused])

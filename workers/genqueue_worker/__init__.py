@@ -1,0 +1,1 @@
+"""The fleet: Celery workers that stream generations on one asyncio loop."""

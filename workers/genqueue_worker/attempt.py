@@ -1,0 +1,64 @@
+"""One attempt at a flight: its token, and the entries on their way into the stream."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from genqueue_worker.outcome import Unsent
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from genqueue.lanes import Lane
+    from genqueue.ledger import Claimed, Entry
+
+
+def new_token() -> str:
+    """Return a token nobody else has."""
+    return secrets.token_hex(12)
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A granted claim.
+
+    Every entry is kept to the end, so that any can be sent again: the ledger skips what it has, and tells from where
+    to begin when a server came back with less than it had confirmed.
+
+    Attributes:
+        flight: id of the flight.
+        token: whoever holds the flight's current one may write.
+        facts: what the claim told.
+        lane: the flight's lane now; a join may raise it.
+        task: the asyncio task that runs the attempt.
+        written: entries known to be in the stream.
+        refused: whether the ledger, or a call-off, has told that the token is void.
+        settling: whether its end is being settled; nothing else is sent any more.
+    """
+
+    flight: str
+    token: str
+    facts: Claimed
+    lane: Lane
+    task: asyncio.Task[object]
+    written: int = 0
+    refused: bool = False
+    settling: bool = False
+    _entries: list[Entry] = field(default_factory=list)
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Number further entries."""
+        self._entries.extend(entries)
+
+    def unsent(self) -> Unsent:
+        """Return the entries to send, and their numbers."""
+        return Unsent(self.flight, self.token, self.written + 1, self._entries[self.written :])
+
+    def refuse(self) -> None:
+        """Stop the attempt: its token is void, so nothing it writes counts any more."""
+        if not self.refused and not self.settling:
+            self.refused = True
+            self.task.cancel(msg="refused")

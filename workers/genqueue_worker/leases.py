@@ -1,0 +1,103 @@
+"""The attempts this process holds: their leases, renewed together, and the calls that take them away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from genqueue import ledger, scripts
+from genqueue.ledger import Leases as LeaseLengths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import redis.asyncio
+
+    from genqueue.keys import Keys
+    from genqueue.lanes import Lane
+    from genqueue_worker.attempt import Attempt
+
+log = logging.getLogger("genqueue.leases")
+
+#: Seconds between two renewals of every lease.
+RENEWAL = 1.0
+
+#: Seconds one wait for a call-off lasts.
+LISTEN = 5.0
+
+
+class Leases:
+    """Holds attempts and keeps their leases alive on the asyncio loop, never on Celery's hub."""
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys, lease_ms: Mapping[Lane, int]) -> None:
+        self._client = client
+        self._keys = keys
+        self._lease_ms = lease_ms
+        self.lengths = LeaseLengths(lease_ms["high"], lease_ms["normal"], lease_ms["low"])
+        self._held: dict[str, Attempt] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @contextmanager
+    def hold(self, attempt: Attempt) -> Iterator[None]:
+        """Renew an attempt's lease and listen for its call-off while the block runs."""
+        self._held[attempt.token] = attempt
+        try:
+            yield
+        finally:
+            del self._held[attempt.token]
+
+    async def renew(self) -> None:
+        """Renew every lease each second until cancelled."""
+        while True:
+            await asyncio.sleep(RENEWAL)
+            held = [attempt for attempt in self._held.values() if not attempt.settling]
+            if held:
+                await self._renew(held)
+
+    async def _renew(self, held: list[Attempt]) -> None:
+        calls = [
+            ledger.renew(self._keys, attempt.flight, attempt.token, self._lease_ms[attempt.lane]) for attempt in held
+        ]
+        try:
+            replies = await scripts.arun_many(self._client, calls)
+        except (RedisError, OSError) as error:
+            log.warning("leases.not_renewed attempts=%d error=%r; check the data server", len(held), error)
+            return
+        for attempt, reply in zip(held, replies, strict=True):
+            if isinstance(reply, Exception):
+                log.error("leases.failed flight=%s error=%r", attempt.flight, reply)
+                continue
+            lane = ledger.parse_renew(reply)
+            if lane is None:
+                attempt.refuse()
+            else:
+                attempt.lane = lane
+
+    async def listen(self, channel: str) -> None:
+        """Stop attempts that are called off on the worker's channel, until cancelled.
+
+        Only for speed: a call-off nobody hears is found by the next renewal or append.
+        """
+        while True:
+            try:
+                async with self._client.pubsub(ignore_subscribe_messages=True) as inbox:
+                    await inbox.subscribe(channel)
+                    while True:
+                        message = await inbox.get_message(timeout=LISTEN)
+                        if message is not None:
+                            self._call_off(message["data"])
+            except (RedisError, OSError) as error:
+                log.warning("leases.deaf channel=%s error=%r; renewals find what is called off", channel, error)
+                await asyncio.sleep(RENEWAL)
+
+    def _call_off(self, message: bytes) -> None:
+        _flight, _, token = message.decode().partition(" ")
+        attempt = self._held.get(token)
+        if attempt is not None:
+            attempt.refuse()

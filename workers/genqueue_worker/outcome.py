@@ -1,0 +1,126 @@
+"""How an attempt ended: a closed union, settled by one match in `settlement`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, assert_never
+
+from genqueue.ledger import Settlement
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+    from genqueue.ledger import Entry
+
+#: Longest back-off between two tries, in seconds.
+MAX_DELAY = 60.0
+
+#: Back-off before the second try, in seconds; doubled for each further one.
+FIRST_DELAY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The answer is whole.
+
+    Attributes:
+        result: the folded answer as a JSON document.
+        completed: fields of the terminal event.
+        replay: entries that give the answer again; None keeps it out of the cache.
+    """
+
+    result: bytes
+    completed: dict[str, str]
+    replay: Sequence[Entry] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No answer, and asking again would not help."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """No answer now; ask again in `delay` seconds, while there are tries left."""
+
+    code: str
+    message: str
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The token is void: somebody else ended the flight or runs it. There is nothing to settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Revoked through Celery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Cut off by our own shutdown: available to others at once, and not a try."""
+
+
+Outcome = Succeeded | Failed | Retry | Refused | Cancelled | Interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """An attempt's identity and those of its entries that the stream may not have yet.
+
+    Attributes:
+        first: number of the first entry, from 1.
+    """
+
+    flight: str
+    token: str
+    first: int
+    entries: Sequence[Entry] = field(default_factory=list)
+
+
+def settlement(outcome: Outcome, unsent: Unsent) -> Settlement | None:
+    """Return what to tell the ledger about an outcome; None when there is nothing to tell."""
+    flight, token, first, entries = unsent.flight, unsent.token, unsent.first, unsent.entries
+    match outcome:
+        case Succeeded(result, completed, replay):
+            return Settlement(
+                flight, token, "succeeded", first, entries, result=result, replay=replay, detail=completed
+            )
+        case Failed(code, message, retryable):
+            return Settlement(
+                flight, token, "failed", first, entries, detail=_failure(code, message, retryable=retryable)
+            )
+        case Retry(code, message, delay):
+            detail = _failure(code, message, retryable=True)
+            return Settlement(flight, token, "retry", first, entries, int(delay * 1000), detail=detail)
+        case Cancelled():
+            return Settlement(flight, token, "cancelled", first, entries)
+        case Interrupted():
+            return Settlement(flight, token, "interrupted", first, entries)
+        case Refused():
+            return None
+        case _:
+            assert_never(outcome)
+
+
+def _failure(code: str, message: str, *, retryable: bool) -> dict[str, str]:
+    return {"code": code, "message": message, "retryable": "1" if retryable else "0"}
+
+
+def back_off(tries: int, told: float | None, chance: random.Random) -> float:
+    """Return seconds to wait before the next try: exponential with full jitter, never sooner than the provider told.
+
+    Args:
+        tries: tries that failed before this one.
+        told: seconds the provider asked for, if it did.
+        chance: source of the jitter.
+    """
+    ceiling = min(MAX_DELAY, FIRST_DELAY * 2.0**tries)
+    return max(told or 0.0, chance.uniform(0.0, ceiling))

@@ -1,0 +1,1 @@
+"""Model endpoints behind one seam: everything that knows a vendor or an HTTP client lives here."""

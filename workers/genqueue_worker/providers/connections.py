@@ -1,0 +1,131 @@
+"""Several HTTP/2 connections to one endpoint as one httpx transport."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+from genqueue_worker.providers.transport import ConnectionOptions, ConnectionTransport
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """Say how many connections there may be and how many streams each takes.
+
+    `streams_per_connection` stays below the server's MAX_CONCURRENT_STREAMS (Google: 100): past it a request
+    waits in silence for another to end. Some connections are kept from the start, so that one lost packet
+    does not hold up every stream.
+    """
+
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+    streams_per_connection: int = 90
+    warm_connections: int = 2
+    max_connections: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCounters:
+    """Count a pool's open connections and live streams, and the requests since its start."""
+
+    connections: int
+    live_streams: int
+    requests: int
+
+
+class _Connection:
+    def __init__(self, options: ConnectionOptions) -> None:
+        self.transport = ConnectionTransport(options)
+        self.live = 0
+
+
+class ConnectionPool(httpx.AsyncBaseTransport):
+    """Give each request to the least loaded connection, and open another one before a stream would wait.
+
+    A connection that broke is opened again by its next request. Streams are counted from the request to the
+    close of its response, on the event loop alone: choosing a connection never awaits, so racing requests see
+    each other.
+    """
+
+    def __init__(self, options: PoolOptions) -> None:
+        self._options = options
+        self._connections: list[_Connection] = []
+        self._requests = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request.
+
+        Raises:
+            httpx.PoolTimeout: every connection allowed is full.
+        """
+        return await self._send(request, self._choose())
+
+    async def warm(self, make_request: Callable[[], httpx.Request]) -> list[httpx.Response | httpx.TransportError]:
+        """Open the connections kept from the start, each by a request of its own; return how each went."""
+        while len(self._connections) < self._options.warm_connections:
+            self._open()
+        return await asyncio.gather(*(self._try(make_request(), connection) for connection in self._connections))
+
+    def counters(self) -> PoolCounters:
+        """Return what is open and live now."""
+        live = sum(connection.live for connection in self._connections)
+        return PoolCounters(len(self._connections), live, self._requests)
+
+    async def aclose(self) -> None:
+        """Close every connection; streams on them end with an error."""
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            await connection.transport.aclose()
+
+    async def _try(self, request: httpx.Request, connection: _Connection) -> httpx.Response | httpx.TransportError:
+        try:
+            response = await self._send(request, connection)
+            await response.aread()
+        except httpx.TransportError as error:
+            return error
+        return response
+
+    async def _send(self, request: httpx.Request, connection: _Connection) -> httpx.Response:
+        connection.live += 1
+        self._requests += 1
+        try:
+            response = await connection.transport.handle_async_request(request)
+        except BaseException:
+            connection.live -= 1
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for the type checker
+        response.stream = _CountedStream(response.stream, connection)
+        return response
+
+    def _choose(self) -> _Connection:
+        loads = [
+            connection for connection in self._connections if connection.live < self._options.streams_per_connection
+        ]
+        if loads:
+            return min(loads, key=lambda connection: connection.live)
+        if len(self._connections) < self._options.max_connections:
+            return self._open()
+        raise httpx.PoolTimeout(
+            f"all {len(self._connections)} connections hold {self._options.streams_per_connection} streams; "
+            "raise max_connections or lower the worker's slots"
+        )
+
+    def _open(self) -> _Connection:
+        connection = _Connection(self._options.connection)
+        self._connections.append(connection)
+        return connection
+
+
+class _CountedStream(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream, connection: _Connection) -> None:
+        self._stream = stream
+        self._connection: _Connection | None = connection
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._stream)
+
+    async def aclose(self) -> None:
+        if self._connection is not None:
+            self._connection.live -= 1
+            self._connection = None
+        await self._stream.aclose()

@@ -1,0 +1,30 @@
+"""The one error a provider raises."""
+
+
+class ProviderError(Exception):
+    """Say what the provider refused, broke or lost.
+
+    `code` is the provider's own word where it gave one (`INVALID_ARGUMENT`) and ours in lower case where
+    it did not (`read_timeout`, `truncated_stream`). `status` is the HTTP status, None where no answer came.
+    `retryable` says whether the same request may succeed later, `retry_after` in how many seconds at the
+    earliest, None where nobody said.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        status: int | None = None,
+        retryable: bool = False,  # noqa: FBT001, FBT002 - positional, so that the error survives pickling
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(code, message, status, retryable, retry_after)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        status = f" (HTTP {self.status})" if self.status is not None else ""
+        return f"{self.code}{status}: {self.message}"

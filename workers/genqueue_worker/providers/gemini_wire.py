@@ -1,0 +1,157 @@
+"""Gemini's stream messages, decoded without the SDK.
+
+What becomes of a part of the first candidate:
+
+- plain text is a `delta`, with `thought: true` a `thought`; empty text says nothing;
+- text that carries more (`thoughtSignature`, `partMetadata`) is a `delta` or `thought` and right after it a
+  `part` with everything but the text: it belongs to the text immediately before it;
+- anything else is a `part`, byte for byte as received.
+
+What belongs to the candidate and not to a part is the part `{"candidate": {...}}`, what belongs to a refused prompt
+`{"promptFeedback": {...}}`; a further candidate (`candidate_count`) is whole in `{"candidate": {"index": 1, ...}}`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.gemini_errors import error_of
+from genqueue_worker.providers.seam import Chunk, Piece
+
+#: What a candidate tells besides its content. Safety ratings come with every answer and count only when they block.
+_CANDIDATE_EXTRAS = frozenset(
+    {
+        "finishMessage",
+        "citationMetadata",
+        "groundingMetadata",
+        "urlContextMetadata",
+        "avgLogprobs",
+        "logprobsResult",
+        "continuationToken",
+    }
+)
+
+
+class _Response(msgspec.Struct, rename="camel"):
+    candidates: list[Raw] | None = None
+    prompt_feedback: Raw | UnsetType = UNSET
+    usage_metadata: dict[str, Any] | None = None
+    model_version: str | None = None
+    error: Raw | UnsetType = UNSET
+
+
+class _PromptFeedback(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+
+
+class _Content(msgspec.Struct):
+    parts: list[Raw] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    index: int | None = None
+
+
+class _PlainText(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+    thought: bool | None = None
+
+
+class _RichText(msgspec.Struct):
+    text: str | None = None
+    thought: bool | None = None
+
+
+class _SafetyRating(msgspec.Struct):
+    blocked: bool | None = None
+
+
+_response = msgspec.json.Decoder(_Response)
+_feedback = msgspec.json.Decoder(_PromptFeedback | None)
+_candidate = msgspec.json.Decoder(_Candidate)
+_plain_text = msgspec.json.Decoder(_PlainText)
+_rich_text = msgspec.json.Decoder(_RichText)
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_ratings = msgspec.json.Decoder(list[_SafetyRating] | None)
+
+
+def decode_chunk(data: bytes) -> Chunk:
+    """Decode one GenerateContentResponse; unknown fields are tolerated.
+
+    Raises:
+        ProviderError: the message is an error object, with its code, or no GenerateContentResponse at all
+            (`malformed_chunk`, retryable).
+    """
+    try:
+        return _chunk_of(_response.decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"A message of the stream cannot be read ({error})"
+        raise ProviderError("malformed_chunk", message, retryable=True) from error
+
+
+def _chunk_of(response: _Response) -> Chunk:
+    if response.error is not UNSET:
+        raise error_of({"error": msgspec.json.decode(response.error)})
+    entries: list[Piece] = []
+    finish_reason = None
+    for raw in response.candidates or ():
+        candidate = _candidate.decode(raw)
+        if candidate.index:
+            entries.append(_wrap("candidate", raw))
+            continue
+        finish_reason = candidate.finish_reason or finish_reason
+        if candidate.content is not None:
+            for part in candidate.content.parts or ():
+                entries.extend(_pieces_of(part))
+        entries.extend(_extras_of(raw))
+    block_reason = None
+    if response.prompt_feedback is not UNSET and (feedback := _feedback.decode(response.prompt_feedback)):
+        block_reason = feedback.block_reason
+        if block_reason is not None:
+            entries.append(_wrap("promptFeedback", response.prompt_feedback))
+    return Chunk(tuple(entries), finish_reason, response.usage_metadata, response.model_version, block_reason)
+
+
+def _pieces_of(part: Raw) -> Iterator[Piece]:
+    try:
+        plain = _plain_text.decode(part)
+    except msgspec.ValidationError:
+        yield from _pieces_of_other(part)
+    else:
+        if plain.text:
+            yield Piece("thought" if plain.thought else "delta", plain.text)
+
+
+def _pieces_of_other(part: Raw) -> Iterator[Piece]:
+    rich = _rich_text.decode(part)
+    if rich.text is None:
+        yield Piece("part", json=_text(part))
+        return
+    if rich.text:
+        yield Piece("thought" if rich.thought else "delta", rich.text)
+    rest = _fields.decode(part)
+    del rest["text"]
+    yield Piece("part", json=msgspec.json.encode(rest).decode())
+
+
+def _extras_of(candidate: Raw) -> Iterator[Piece]:
+    fields = _fields.decode(candidate)
+    extras = {name: raw for name, raw in fields.items() if name in _CANDIDATE_EXTRAS and bytes(raw) != b"null"}
+    ratings = fields.get("safetyRatings")
+    if ratings is not None and any(rating.blocked for rating in _ratings.decode(ratings) or ()):
+        extras["safetyRatings"] = ratings
+    if extras:
+        yield Piece("part", json=msgspec.json.encode({"candidate": extras}).decode())
+
+
+def _wrap(name: str, raw: Raw) -> Piece:
+    return Piece("part", json=f'{{"{name}":{_text(raw)}}}')
+
+
+def _text(raw: Raw) -> str:
+    return bytes(raw).decode()

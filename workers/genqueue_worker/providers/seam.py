@@ -1,0 +1,80 @@
+"""What a provider is: a request and a route in, chunks out."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from genqueue_worker.providers.errors import ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One thing said: `text` of a `delta` or a `thought`, or `json` of a `part`, as the provider spelled it."""
+
+    kind: Literal["delta", "thought", "part"]
+    text: str = ""
+    json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Hold what one message of a stream said.
+
+    `usage` and `finish_reason` are cumulative: the last one given counts. `block_reason` ends a stream that
+    was refused before its first word.
+    """
+
+    entries: tuple[Piece, ...] = ()
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    model_version: str | None = None
+    block_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRequest:
+    """Hold what to generate; `contents` in Gemini's REST shape, `config` with google-genai's snake_case names."""
+
+    model: str
+    contents: list[dict[str, Any]]
+    system_instruction: dict[str, Any] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Hold one way to a provider; `ca_file` is a PEM file trusted besides the system's roots."""
+
+    name: str
+    base_url: str
+    api_key: str = field(repr=False)
+    ca_file: str | None = None
+
+
+class Provider(Protocol):
+    """Turn a request into chunks over a route."""
+
+    def stream(self, request: ProviderRequest, route: Route) -> AsyncGenerator[Chunk, None]:
+        """Yield chunks as they arrive; whoever stops early must `aclose` it, which cuts the provider's stream.
+
+        Raises:
+            ProviderError: the provider refused, broke off, or ended without saying why.
+        """
+        ...
+
+
+_request_decoder = msgspec.json.Decoder(ProviderRequest)
+
+
+def decode_request(raw: bytes | str) -> ProviderRequest:
+    """Read the contract's request JSON; fields it does not know are left out.
+
+    Raises:
+        ProviderError: `invalid_request`, the JSON is not one.
+    """
+    try:
+        return _request_decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        raise ProviderError("invalid_request", f"The stored request cannot be read: {error}") from error

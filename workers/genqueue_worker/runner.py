@@ -1,0 +1,241 @@
+"""The run path of one message: claim, generate, settle, report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from redis.exceptions import RedisError
+
+from genqueue import ledger, scripts
+from genqueue.ledger import Claim, Claimed, Publication, Refusal, Settled
+from genqueue_worker import cancellation
+from genqueue_worker.attempt import Attempt, new_token
+from genqueue_worker.outcome import (
+    Cancelled,
+    Failed,
+    Interrupted,
+    Outcome,
+    Refused,
+    Retry,
+    Succeeded,
+    back_off,
+    settlement,
+)
+from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.seam import decode_request
+from genqueue_worker.transcript import Transcript
+
+if TYPE_CHECKING:
+    import random
+
+    from genqueue.scripts import Call
+    from genqueue_worker.runtime import Runtime
+
+log = logging.getLogger("genqueue.attempt")
+
+#: Seconds between two tries of a claim or settlement while the server is away.
+RETRY: Final = 0.2
+
+#: Seconds a claim is tried; afterwards the message counts as lost, and the sweep publishes it again.
+CLAIM_PATIENCE: Final = 30.0
+
+#: Seconds a settlement is tried; afterwards the flight is left to its lease.
+SETTLE_PATIENCE: Final = 60.0
+
+
+async def run(runtime: Runtime, flight: str, stamp: int) -> str:
+    """Run the flight a message names; returns its outcome in a word, for Celery and Flower."""
+    claimed = await claim(runtime, flight, stamp)
+    if isinstance(claimed, Refusal):
+        return claimed.reason
+    attempt = claimed
+    clock = Clock(attempt)
+    with runtime.leases.hold(attempt):
+        outcome, cut = await concluded(runtime, attempt, clock)
+        settled = await settle(runtime, attempt, outcome)
+    report(attempt, outcome, settled, clock)
+    if cut is not None:
+        raise cut
+    return "refused" if settled is None else settled.status
+
+
+async def claim(runtime: Runtime, flight: str, stamp: int) -> Attempt | Refusal:
+    """Take the flight, or learn why not."""
+    token = new_token()
+    wish = Claim(flight, token, stamp, runtime.inbox, runtime.leases.lengths)
+    reply = await _ask(runtime, ledger.claim(runtime.keys, wish), CLAIM_PATIENCE)
+    answer = ledger.parse_claim(reply)
+    if isinstance(answer, Refusal):
+        return answer
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in a task
+    return Attempt(flight, token, answer, answer.lane, task, written=answer.written)
+
+
+async def concluded(runtime: Runtime, attempt: Attempt, clock: Clock) -> tuple[Outcome, asyncio.CancelledError | None]:
+    """Return how the attempt ended, and the cancellation to raise again once that is settled."""
+    try:
+        return await generate(runtime, attempt, clock), None
+    except ProviderError as error:
+        return judge(error, attempt.facts, runtime.chance), None
+    except asyncio.CancelledError as cut:
+        if attempt.refused:
+            attempt.task.uncancel()  # our own: the token is void
+            return Refused(), None
+        return cut_off(), cut
+    except Exception:  # the attempt's boundary: a fault of ours must not take the flight with it
+        log.exception("attempt.crashed flight=%s; it is tried again, report this", attempt.flight)
+        delay = back_off(attempt.facts.tries, None, runtime.chance)
+        return Retry("internal_error", "the worker failed; its log says how", delay), None
+
+
+async def generate(runtime: Runtime, attempt: Attempt, clock: Clock) -> Outcome:
+    """Stream the answer from the provider into the flight's events; raises ProviderError."""
+    request = decode_request(attempt.facts.request)
+    route, writer = runtime.route, runtime.writer
+    writer.write(attempt, [{"type": "started", "route": route.name, "model": request.model}])
+    transcript = Transcript(request.model)
+    async with aclosing(runtime.provider.stream(request, route)) as chunks:
+        async for chunk in chunks:
+            entries = transcript.take(chunk)
+            if entries:
+                clock.first_entry()
+                writer.write(attempt, entries)
+    if transcript.block_reason is not None:
+        return Failed("prompt_blocked", f"the provider refused the prompt: {transcript.block_reason}")
+    return success(attempt, transcript, clock)
+
+
+def success(attempt: Attempt, transcript: Transcript, clock: Clock) -> Succeeded:
+    """Return the outcome of a whole answer."""
+    usage, timings = transcript.usage(), clock.timings()
+    finish_reason = transcript.finish_reason or ""
+    result = {
+        "v": 1,
+        "text": transcript.text,
+        "content": transcript.content(),
+        "finish_reason": finish_reason,
+        "usage": usage,
+        "model": transcript.model,
+        "attempts": attempt.facts.attempt,
+        "timings": timings,
+    }
+    completed = {
+        "finish_reason": finish_reason,
+        "usage": _json(usage),
+        "timings": _json(timings),
+        "model": transcript.model,
+        "source": "live",
+    }
+    return Succeeded(msgspec.json.encode(result), completed, transcript.replay())
+
+
+def judge(error: ProviderError, facts: Claimed, chance: random.Random) -> Outcome:
+    """Return the outcome of a provider's error."""
+    if error.retryable:
+        return Retry(error.code, error.message, back_off(facts.tries, error.retry_after, chance))
+    return Failed(error.code, error.message)
+
+
+def cut_off() -> Outcome:
+    """Return the outcome of an attempt that Celery cancelled, by its reason."""
+    match cancellation.reason():
+        case cancellation.REVOKED:
+            return Cancelled()
+        case cancellation.SOFT_LIMIT | cancellation.HARD_LIMIT:
+            return Failed("time_limit", "the task's time limit passed", retryable=True)
+        case _:
+            return Interrupted()
+
+
+async def settle(runtime: Runtime, attempt: Attempt, outcome: Outcome) -> Settled | None:
+    """Tell the ledger how the attempt ended, and publish what comes again; None when there was nothing to tell.
+
+    Goes on through a cancellation: what was paid for is not thrown away by a shutdown.
+    """
+    if isinstance(outcome, Refused):
+        return None
+    attempt.settling = True
+    settling = asyncio.ensure_future(_settle(runtime, attempt, outcome))
+    try:
+        return await asyncio.shield(settling)
+    except asyncio.CancelledError:
+        await settling
+        raise
+
+
+async def _settle(runtime: Runtime, attempt: Attempt, outcome: Outcome) -> Settled | None:
+    while True:
+        told = settlement(outcome, attempt.unsent())
+        if told is None:
+            return None
+        reply = await _ask(runtime, ledger.settle(runtime.keys, told), SETTLE_PATIENCE)
+        settled = ledger.parse_settle(reply)
+        if settled.status != "gap":
+            break
+        attempt.written = settled.written or 0
+    if settled.queue is not None and settled.stamp is not None:
+        await runtime.sweeper.publish([Publication(attempt.flight, settled.queue, settled.stamp)])
+    return settled
+
+
+async def _ask(runtime: Runtime, call: Call, patience: float) -> Any:
+    """Run a call, again and again while the server is away: every script may be repeated."""
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            return await scripts.arun(runtime.data, call)
+        except (RedisError, OSError) as error:
+            if time.monotonic() >= give_up:
+                raise
+            log.warning("attempt.away script=%s error=%r; trying again", call.script.name, error)
+        await asyncio.sleep(RETRY)
+
+
+def report(attempt: Attempt, outcome: Outcome, settled: Settled | None, clock: Clock) -> None:
+    """Log how the attempt ended."""
+    code = getattr(outcome, "code", "")
+    log.info(
+        "attempt.settled flight=%s lane=%s attempt=%d outcome=%s state=%s code=%s ttft=%.3f total=%.3f",
+        attempt.flight,
+        attempt.lane,
+        attempt.facts.attempt,
+        type(outcome).__name__.lower(),
+        settled.status if settled else "refused",
+        code,
+        clock.ttft,
+        clock.timings()["total"],
+    )
+
+
+class Clock:
+    """When things happened in one attempt, in seconds.
+
+    Attributes:
+        ttft: from the claim to the first entry with content; 0 before there is one.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        facts = attempt.facts
+        self.ttft = 0.0
+        self._queued = max(0, facts.claimed_ms - facts.created_ms) / 1000
+        self._started = time.monotonic()
+
+    def first_entry(self) -> None:
+        """Note that content came."""
+        if not self.ttft:
+            self.ttft = time.monotonic() - self._started
+
+    def timings(self) -> dict[str, float]:
+        """Return "queued" (submit to claim), "ttft" (claim to first token) and "total" (submit to now)."""
+        total = self._queued + time.monotonic() - self._started
+        return {"queued": round(self._queued, 4), "ttft": round(self.ttft, 4), "total": round(total, 4)}
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

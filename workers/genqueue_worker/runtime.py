@@ -1,0 +1,115 @@
+"""What the attempts of one worker process share, and its life on the pool's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from genqueue.connections import AsyncConnection, connection_options
+from genqueue.dispatch import Dispatcher
+from genqueue.patience import Patience
+from genqueue_worker.leases import Leases
+from genqueue_worker.providers.connections import PoolOptions
+from genqueue_worker.providers.gemini import GeminiOptions, GeminiProvider
+from genqueue_worker.providers.seam import Route
+from genqueue_worker.providers.transport import ConnectionOptions
+from genqueue_worker.settings import process_name
+from genqueue_worker.sweeper import Sweeper
+from genqueue_worker.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from celery import Celery
+
+    from genqueue.keys import Keys
+    from genqueue_worker.providers.seam import Provider
+    from genqueue_worker.settings import WorkerSettings
+
+log = logging.getLogger("genqueue.runtime")
+
+#: How long a starting worker waits for the data server.
+START_PATIENCE = Patience(reconnect=30.0)
+
+#: Connections to the data server; a call that finds none free waits for one.
+CONNECTIONS = 16
+
+#: Key sent when none is set: the provider's own refusal then says what is wrong.
+NO_KEY = "no-api-key-set"
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What attempts share.
+
+    Attributes:
+        keys: spells the deployment's keys.
+        data: client of the data server.
+        inbox: channel on which this process hears that a flight was taken from it.
+    """
+
+    keys: Keys
+    data: redis.asyncio.Redis
+    inbox: str
+    leases: Leases
+    writer: StreamWriter
+    sweeper: Sweeper
+    provider: Provider
+    route: Route
+    chance: random.Random = field(default_factory=random.SystemRandom)
+
+
+def connect(url: str, settings: WorkerSettings) -> redis.asyncio.Redis:
+    """Return a client with a bounded pool, on which nothing is retried behind our back."""
+    options: dict[str, Any] = {**connection_options(settings), "socket_timeout": 5.0}
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url, max_connections=CONNECTIONS, timeout=10, retry=Retry(NoBackoff(), 0), **options
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def make_provider(settings: WorkerSettings) -> tuple[GeminiProvider, Route]:
+    """Return the provider and the route to it."""
+    connection = ConnectionOptions(
+        connect_timeout=settings.provider_connect_timeout, read_timeout=settings.read_timeout
+    )
+    options = GeminiOptions(pool=PoolOptions(connection=connection, max_connections=settings.max_connections))
+    key = settings.gemini_api_key.get_secret_value() if settings.gemini_api_key else NO_KEY
+    ca_file = str(settings.gemini_ca_file) if settings.gemini_ca_file else None
+    return GeminiProvider(options), Route("gemini", settings.gemini_base_url, key, ca_file)
+
+
+@asynccontextmanager
+async def running(app: Celery, settings: WorkerSettings) -> AsyncIterator[Runtime]:
+    """Connect, warm the provider's connections, and do the process's background work while the block runs."""
+    joining = AsyncConnection(settings)
+    try:
+        keys = (await joining.deployment(START_PATIENCE)).keys
+    finally:
+        await joining.aclose()
+    name = process_name(settings)
+    provider, route = make_provider(settings)
+    async with connect(settings.data_url, settings) as data, connect(settings.broker, settings) as broker, provider:
+        inbox = keys.inbox(name)
+        leases = Leases(data, keys, settings.lease_ms)
+        writer = StreamWriter(data, keys)
+        sweeper = Sweeper(data, broker, keys, Dispatcher(app), settings)
+        runtime = Runtime(keys, data, inbox, leases, writer, sweeper, provider, route)
+        async with asyncio.TaskGroup() as background:
+            work = (writer.run(), leases.renew(), leases.listen(inbox), sweeper.run())
+            tasks = [background.create_task(one) for one in work]
+            await provider.warm(route)
+            log.info("worker.ready name=%s endpoint=%s", name, route.base_url)
+            try:
+                yield runtime
+            finally:
+                for task in tasks:
+                    task.cancel()

@@ -1,0 +1,118 @@
+"""What a worker fetches next: nothing beyond its free slots, and the lanes in weighted turns.
+
+Kombu's Redis transport asks a queue-order strategy right before every blocking pop, takes one message per pop, and
+sends no pop when the answer is empty. Name it in `broker_transport_options`:
+`{"queue_order_strategy": "genqueue_worker.slots:Gate", "priority_steps": [0]}`.
+"""
+
+from __future__ import annotations
+
+from math import lcm
+from typing import TYPE_CHECKING, Final
+
+from genqueue.lanes import LANES, queues_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+#: How many pops each lane gets of every 12 while all of them have work.
+WEIGHTS: Final[dict[str, int]] = {"high": 8, "normal": 3, "low": 1}
+
+#: What one pop costs a lane: whole numbers in the proportion of 1 / weight.
+COSTS: Final[dict[str, int]] = {lane: lcm(*WEIGHTS.values()) // weight for lane, weight in WEIGHTS.items()}
+
+#: No lane has popped yet: each stands one pop of its own ahead.
+FIRST_TURNS: Final[dict[str, int]] = COSTS
+
+_LANE_OF: Final = {queue: lane for lane in LANES for queue in queues_of(lane)}
+
+#: End of the names of Celery's reply queues: these carry answers, not tasks, and are never held.
+_REPLIES = ".pidbox"
+
+
+class Slots:
+    """How many tasks this process runs and how many it may run. For the hub thread only.
+
+    Attributes:
+        limit: tasks that may run at once; None (outside a worker, where nothing is held) is no limit.
+        running: tasks that run now; may exceed the limit after a shrink or when a countdown ends.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+        self.running = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether one more task may start."""
+        return self.limit is None or self.running < self.limit
+
+    def take(self) -> None:
+        """Count one more running task."""
+        self.running += 1
+
+    def give(self) -> None:
+        """Count one running task less."""
+        self.running -= 1
+
+
+#: The slots of this process: the pool counts, every gate looks.
+SLOTS: Final = Slots()
+
+
+def queue_order(queues: Iterable[str], turns: Mapping[str, int]) -> list[str]:
+    """Return queues in the order to pop them: lanes by their turn, `again` before its lane, unknown queues last."""
+    known = list(queues)
+    lanes = sorted(LANES, key=lambda lane: (turns[lane], LANES.index(lane)))
+    served = [queue for lane in lanes for queue in queues_of(lane) if queue in known]
+    return served + [queue for queue in known if queue not in _LANE_OF]
+
+
+def next_turns(turns: Mapping[str, int], order: Sequence[str], popped: str) -> dict[str, int]:
+    """Return the turns after one pop from `popped` with the queues in `order`.
+
+    The lane pays for its pop. Lanes before it in the order were empty, or they would have been popped: they are moved
+    to one pop from now, so that an idle lane saves nothing up and its share flows on.
+    """
+    after = dict(turns)
+    lane = _LANE_OF.get(popped)
+    if lane is None:
+        return after
+    for passed in {_LANE_OF[queue] for queue in order[: order.index(popped) + 1] if queue in _LANE_OF}:
+        after[passed] = max(after[passed], turns[lane] + COSTS[passed])
+    return after
+
+
+class Gate:
+    """Queue-order strategy for kombu's Redis transport; one per channel.
+
+    All lanes or none: a pop that waits names every lane, so no lane can gain room behind its back. When the last slot
+    was taken no pop waits at all, and the pool wakes the hub when a slot is given back.
+    """
+
+    def __init__(self, slots: Slots = SLOTS) -> None:
+        self._slots = slots
+        self._queues: list[str] = []
+        self._turns: Mapping[str, int] = FIRST_TURNS
+        self._sent: list[str] = []
+
+    def update(self, queues: Iterable[str]) -> None:
+        """Take the queues that are consumed from now on."""
+        self._queues = list(queues)
+
+    def consume(self, count: int) -> list[str]:
+        """Return at most `count` queues to pop from, in order; none that carries tasks while no slot is free."""
+        queues = self._queues[:count]
+        if not self._slots.free:
+            return [queue for queue in queues if queue.endswith(_REPLIES)]
+        self._sent = queue_order(queues, self._turns)
+        return list(self._sent)
+
+    def rotate(self, last_used: str) -> str:
+        """Account for a message popped from a queue and return the queue."""
+        if last_used in self._sent:
+            self._turns = next_turns(self._turns, self._sent, last_used)
+        if last_used in self._queues and last_used not in _LANE_OF:
+            self._queues.remove(last_used)
+            self._queues.append(last_used)
+        return last_used

@@ -1,0 +1,97 @@
+"""Looking after the ledger: what is overdue is queued again, and messages the broker lost are published again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from genqueue import ledger, scripts
+from genqueue.lanes import QUEUES
+from genqueue.ledger import QueueReading, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis.asyncio
+
+    from genqueue.dispatch import Dispatcher
+    from genqueue.keys import Keys
+    from genqueue.ledger import Publication
+    from genqueue_worker.settings import WorkerSettings
+
+log = logging.getLogger("genqueue.sweeper")
+
+#: Flights one sweep of a partition looks at, per list.
+LIMIT = 500
+
+#: A partition is swept at most this often, whoever asks, in ms.
+MIN_INTERVAL_MS = 250
+
+
+class Sweeper:
+    """Sweeps every partition again and again; any number of workers may do so at once."""
+
+    def __init__(
+        self,
+        data: redis.asyncio.Redis,
+        broker: redis.asyncio.Redis,
+        keys: Keys,
+        dispatcher: Dispatcher,
+        settings: WorkerSettings,
+    ) -> None:
+        self._data = data
+        self._broker = broker
+        self._keys = keys
+        self._dispatcher = dispatcher
+        self._interval = settings.sweep_interval
+        self._slack_ms = int(settings.sweep_slack * 1000)
+        self._grace_ms = int(settings.lease_other * 1000)
+        self._popped: dict[str, int] = {}
+
+    def saw(self, queue: str, stamp: int) -> None:
+        """Note the stamp of a message popped from a queue, whatever becomes of it."""
+        self._popped[queue] = max(stamp, self._popped.get(queue, 0))
+
+    async def publish(self, publications: Sequence[Publication]) -> None:
+        """Ring the broker, off the loop; never fails."""
+        if publications:
+            await asyncio.to_thread(self._dispatcher.publish, publications)
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except (RedisError, OSError) as error:
+                log.warning("sweeper.away error=%r; nothing is recovered meanwhile: check the servers", error)
+            await asyncio.sleep(self._interval)
+
+    async def sweep(self) -> None:
+        """Look at every partition once, and publish what is due."""
+        look = Sweep(LIMIT, self._slack_ms, self._grace_ms, MIN_INTERVAL_MS, await self._readings())
+        calls = [ledger.sweep(self._keys, partition, look) for partition in range(self._keys.partitions)]
+        due: list[Publication] = []
+        for reply in await scripts.arun_many(self._data, calls):
+            if isinstance(reply, Exception):
+                log.error("sweeper.failed error=%r", reply)
+            else:
+                due.extend(ledger.parse_sweep(reply))
+        if due:
+            log.info("sweeper.published messages=%d", len(due))
+            await self.publish(due)
+
+    async def _readings(self) -> list[QueueReading]:
+        # Depths first: a message that is popped in between then shows in the marks.
+        async with self._broker.pipeline(transaction=False) as pipeline:
+            for queue in QUEUES:
+                pipeline.llen(queue)
+            depths = await pipeline.execute()
+        if self._popped:
+            await scripts.arun(self._data, ledger.mark(self._keys, self._popped))
+        marks = ledger.parse_marks(await self._data.execute_command("HGETALL", self._keys.marks()))
+        return [
+            QueueReading(queue, marks.get(queue, 0), depth == 0) for queue, depth in zip(QUEUES, depths, strict=True)
+        ]

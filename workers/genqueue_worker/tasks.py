@@ -1,0 +1,28 @@
+"""The Celery task that every message calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from genqueue.lanes import TASK
+from genqueue_worker import runner
+from genqueue_worker.tracing import AsyncTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery
+
+    from genqueue_worker.runtime import Runtime
+
+
+def register(app: Celery, current: Callable[[], Runtime]) -> None:
+    """Define the task on an app; `current` gives the process's runtime."""
+
+    async def generate(self: Any, flight: str, stamp: int) -> str:
+        """Run a flight, if the message's stamp is still good; returns the outcome in a word."""
+        runtime = current()
+        runtime.sweeper.saw(self.request.delivery_info["routing_key"], stamp)
+        return await runner.run(runtime, flight, stamp)
+
+    app.task(generate, name=TASK, bind=True, base=AsyncTask)
