@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from genqueue import ledger, scripts
+from genqueue import ledger
 from genqueue.ledger import Leases as LeaseLengths
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genqueue.keys import Keys
     from genqueue.lanes import Lane
     from genqueue_worker.attempt import Attempt
+    from genqueue_worker.courier import Courier
 
 log = logging.getLogger("genqueue.leases")
 
@@ -33,8 +34,9 @@ LISTEN = 5.0
 class Leases:
     """Holds attempts and keeps their leases alive on the asyncio loop, never on Celery's hub."""
 
-    def __init__(self, client: redis.asyncio.Redis, keys: Keys, lease_ms: Mapping[Lane, int]) -> None:
+    def __init__(self, client: redis.asyncio.Redis, courier: Courier, keys: Keys, lease_ms: Mapping[Lane, int]) -> None:
         self._client = client
+        self._courier = courier
         self._keys = keys
         self._lease_ms = lease_ms
         self.lengths = LeaseLengths(lease_ms["high"], lease_ms["normal"], lease_ms["low"])
@@ -62,16 +64,12 @@ class Leases:
 
     async def _renew(self, held: list[Attempt]) -> None:
         calls = [
-            ledger.renew(self._keys, attempt.flight, attempt.token, self._lease_ms[attempt.lane]) for attempt in held
+            self._courier.ask(ledger.renew(self._keys, attempt.flight, attempt.token, self._lease_ms[attempt.lane]))
+            for attempt in held
         ]
-        try:
-            replies = await scripts.arun_many(self._client, calls)
-        except (RedisError, OSError) as error:
-            log.warning("leases.not_renewed attempts=%d error=%r; check the data server", len(held), error)
-            return
-        for attempt, reply in zip(held, replies, strict=True):
-            if isinstance(reply, Exception):
-                log.error("leases.failed flight=%s error=%r", attempt.flight, reply)
+        for attempt, reply in zip(held, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+            if isinstance(reply, BaseException):
+                log.warning("leases.not_renewed flight=%s error=%r; check the data server", attempt.flight, reply)
                 continue
             lane = ledger.parse_renew(reply)
             if lane is None:

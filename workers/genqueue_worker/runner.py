@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from redis.exceptions import RedisError
 
-from genqueue import ledger, scripts
+from genqueue import ledger
 from genqueue.ledger import Claim, Claimed, Publication, Refusal, Settled
 from genqueue_worker import cancellation
 from genqueue_worker.attempt import Attempt, new_token
@@ -97,15 +97,15 @@ async def concluded(runtime: Runtime, attempt: Attempt, clock: Clock) -> tuple[O
 async def generate(runtime: Runtime, attempt: Attempt, clock: Clock) -> Outcome:
     """Stream the answer from the provider into the flight's events; raises ProviderError."""
     request = decode_request(attempt.facts.request)
-    route, writer = runtime.route, runtime.writer
-    writer.write(attempt, [{"type": "started", "route": route.name, "model": request.model}])
+    route, courier = runtime.route, runtime.courier
+    courier.write(attempt, [{"type": "started", "route": route.name, "model": request.model}])
     transcript = Transcript(request.model)
     async with aclosing(runtime.provider.stream(request, route)) as chunks:
         async for chunk in chunks:
             entries = transcript.take(chunk)
             if entries:
                 clock.first_entry()
-                writer.write(attempt, entries)
+                courier.write(attempt, entries)
     if transcript.block_reason is not None:
         return Failed("prompt_blocked", f"the provider refused the prompt: {transcript.block_reason}")
     return success(attempt, transcript, clock)
@@ -189,7 +189,7 @@ async def _ask(runtime: Runtime, call: Call, patience: float) -> Any:
     give_up = time.monotonic() + patience
     while True:
         try:
-            return await scripts.arun(runtime.data, call)
+            return await runtime.courier.ask(call)
         except (RedisError, OSError) as error:
             if time.monotonic() >= give_up:
                 raise

@@ -16,14 +16,14 @@ from redis.backoff import NoBackoff
 from genqueue.connections import AsyncConnection, connection_options
 from genqueue.dispatch import Dispatcher
 from genqueue.patience import Patience
+from genqueue_worker.courier import Courier
 from genqueue_worker.leases import Leases
 from genqueue_worker.providers.connections import PoolOptions
 from genqueue_worker.providers.gemini import GeminiOptions, GeminiProvider
 from genqueue_worker.providers.seam import Route
 from genqueue_worker.providers.transport import ConnectionOptions
 from genqueue_worker.settings import process_name
-from genqueue_worker.sweeper import Sweeper
-from genqueue_worker.writer import StreamWriter
+from genqueue_worker.sweeper import Servers, Sweeper
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ log = logging.getLogger("genqueue.runtime")
 START_PATIENCE = Patience(reconnect=30.0)
 
 #: Connections to the data server; a call that finds none free waits for one.
-CONNECTIONS = 16
+CONNECTIONS = 8
 
 #: Key sent when none is set: the provider's own refusal then says what is wrong.
 NO_KEY = "no-api-key-set"
@@ -52,15 +52,13 @@ class Runtime:
 
     Attributes:
         keys: spells the deployment's keys.
-        data: client of the data server.
         inbox: channel on which this process hears that a flight was taken from it.
     """
 
     keys: Keys
-    data: redis.asyncio.Redis
     inbox: str
     leases: Leases
-    writer: StreamWriter
+    courier: Courier
     sweeper: Sweeper
     provider: Provider
     route: Route
@@ -99,12 +97,12 @@ async def running(app: Celery, settings: WorkerSettings) -> AsyncIterator[Runtim
     provider, route = make_provider(settings)
     async with connect(settings.data_url, settings) as data, connect(settings.broker, settings) as broker, provider:
         inbox = keys.inbox(name)
-        leases = Leases(data, keys, settings.lease_ms)
-        writer = StreamWriter(data, keys)
-        sweeper = Sweeper(data, broker, keys, Dispatcher(app), settings)
-        runtime = Runtime(keys, data, inbox, leases, writer, sweeper, provider, route)
+        courier = Courier(data, keys)
+        leases = Leases(data, courier, keys, settings.lease_ms)
+        sweeper = Sweeper(Servers(data, broker, courier), keys, Dispatcher(app), settings)
+        runtime = Runtime(keys, inbox, leases, courier, sweeper, provider, route)
         async with asyncio.TaskGroup() as background:
-            work = (writer.run(), leases.renew(), leases.listen(inbox), sweeper.run())
+            work = (courier.run(), leases.renew(), leases.listen(inbox), sweeper.run())
             tasks = [background.create_task(one) for one in work]
             await provider.warm(route)
             log.info("worker.ready name=%s endpoint=%s", name, route.base_url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from genqueue.dispatch import Dispatcher
     from genqueue.keys import Keys
     from genqueue.ledger import Publication
+    from genqueue_worker.courier import Courier
     from genqueue_worker.settings import WorkerSettings
 
 log = logging.getLogger("genqueue.sweeper")
@@ -31,19 +33,26 @@ LIMIT = 500
 MIN_INTERVAL_MS = 250
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where a sweep looks: the data server, also by courier, and the broker."""
+
+    data: redis.asyncio.Redis
+    broker: redis.asyncio.Redis
+    courier: Courier
+
+
 class Sweeper:
     """Sweeps every partition again and again; any number of workers may do so at once."""
 
     def __init__(
         self,
-        data: redis.asyncio.Redis,
-        broker: redis.asyncio.Redis,
+        servers: Servers,
         keys: Keys,
         dispatcher: Dispatcher,
         settings: WorkerSettings,
     ) -> None:
-        self._data = data
-        self._broker = broker
+        self._servers = servers
         self._keys = keys
         self._dispatcher = dispatcher
         self._interval = settings.sweep_interval
@@ -74,7 +83,7 @@ class Sweeper:
         look = Sweep(LIMIT, self._slack_ms, self._grace_ms, MIN_INTERVAL_MS, await self._readings())
         calls = [ledger.sweep(self._keys, partition, look) for partition in range(self._keys.partitions)]
         due: list[Publication] = []
-        for reply in await scripts.arun_many(self._data, calls):
+        for reply in await scripts.arun_many(self._servers.data, calls):
             if isinstance(reply, Exception):
                 log.error("sweeper.failed error=%r", reply)
             else:
@@ -85,13 +94,13 @@ class Sweeper:
 
     async def _readings(self) -> list[QueueReading]:
         # Depths first: a message that is popped in between then shows in the marks.
-        async with self._broker.pipeline(transaction=False) as pipeline:
+        async with self._servers.broker.pipeline(transaction=False) as pipeline:
             for queue in QUEUES:
                 pipeline.llen(queue)
             depths = await pipeline.execute()
         if self._popped:
-            await scripts.arun(self._data, ledger.mark(self._keys, self._popped))
-        marks = ledger.parse_marks(await self._data.execute_command("HGETALL", self._keys.marks()))
+            await self._servers.courier.ask(ledger.mark(self._keys, self._popped))
+        marks = ledger.parse_marks(await self._servers.data.execute_command("HGETALL", self._keys.marks()))
         return [
             QueueReading(queue, marks.get(queue, 0), depth == 0) for queue, depth in zip(QUEUES, depths, strict=True)
         ]

@@ -1,0 +1,117 @@
+"""Carrying every script call of the process to the data server: one pipeline in flight, the rest in the next.
+
+There is no timer. What finds the courier idle goes out at once; what comes while a pipeline is in flight gathers and
+waits for its replies and no longer. So the busier the process, the fewer and larger its writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from genqueue import ledger, scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis.asyncio
+
+    from genqueue.keys import Keys
+    from genqueue.ledger import Entry
+    from genqueue.scripts import Call
+    from genqueue_worker.attempt import Attempt
+
+log = logging.getLogger("genqueue.courier")
+
+#: Seconds between two tries to write while the server is away.
+RETRY = 0.2
+
+
+class Courier:
+    """Runs script calls and appends the entries of every attempt.
+
+    A stream's entries that wait share one call; whoever adds an entry never waits. While the server is away entries
+    are kept and sent again, and calls that were asked for fail: whoever asked knows how long to go on.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._asked: list[tuple[Call, asyncio.Future[Any]]] = []
+        self._dirty: dict[Attempt, None] = {}
+        self._wake = asyncio.Event()
+
+    async def ask(self, call: Call) -> Any:
+        """Run a call and return its raw reply; raises what redis raises."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked.append((call, reply))
+        self._wake.set()
+        return await reply
+
+    def write(self, attempt: Attempt, entries: Sequence[Entry]) -> None:
+        """Put entries on their way into the attempt's stream."""
+        if entries:
+            attempt.add(entries)
+            self._dirty[attempt] = None
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Carry until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            asked, self._asked = self._asked, []
+            dirty, self._dirty = [attempt for attempt in self._dirty if not attempt.settling], {}
+            if (asked or dirty) and not await self._carry(asked, dirty):
+                await asyncio.sleep(RETRY)
+
+    async def _carry(self, asked: list[tuple[Call, asyncio.Future[Any]]], dirty: list[Attempt]) -> bool:
+        """Send one pipeline and hand out its replies; returns whether the server was there."""
+        calls = [call for call, _ in asked] + [self._append(attempt) for attempt in dirty]
+        try:
+            replies = await scripts.arun_many(self._client, calls)
+        except (RedisError, OSError) as error:
+            log.warning("courier.away calls=%d error=%r; check the data server", len(calls), error)
+            for _, future in asked:
+                if not future.done():
+                    future.set_exception(error)
+            self._again(dirty)
+            return False
+        for (_, future), reply in zip(asked, replies, strict=False):
+            if future.done():
+                continue  # whoever asked has given up
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+        for attempt, reply in zip(dirty, replies[len(asked) :], strict=True):
+            self._take(attempt, reply)
+        return True
+
+    def _append(self, attempt: Attempt) -> Call:
+        unsent = attempt.unsent()
+        return ledger.append(self._keys, unsent.flight, unsent.token, unsent.first, unsent.entries)
+
+    def _take(self, attempt: Attempt, reply: object) -> None:
+        if isinstance(reply, Exception):
+            log.error("courier.refused flight=%s error=%r; the flight is left to its lease", attempt.flight, reply)
+            attempt.refuse()
+            return
+        appended = ledger.parse_append(reply)
+        match appended.status:
+            case "ok":
+                attempt.written = appended.written
+            case "gap":  # the server came back with less than it had confirmed
+                attempt.written = appended.written
+                self._again([attempt])
+            case _:
+                attempt.refuse()
+
+    def _again(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            if not attempt.refused:
+                self._dirty[attempt] = None
+        self._wake.set()
