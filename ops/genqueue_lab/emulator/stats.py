@@ -67,7 +67,8 @@ class Stats:
     """Counts connections and requests, and lets a reader wait until a count is reached."""
 
     def __init__(self) -> None:
-        self._ids = itertools.count(1)
+        self._connection_ids = itertools.count(1)
+        self._request_ids = itertools.count(1)
         self._open: dict[int, ConnectionRecord] = {}
         self._live: dict[int, RequestRecord] = {}
         self._changed = asyncio.Event()
@@ -92,7 +93,7 @@ class Stats:
 
     def connected(self, protocol: str) -> ConnectionRecord:
         """Count a connection whose handshake is done; `protocol` is "h2" or "http/1.1"."""
-        record = ConnectionRecord(next(self._ids), protocol)
+        record = ConnectionRecord(next(self._connection_ids), protocol)
         self._open[record.id] = record
         self._notify()
         return record
@@ -106,7 +107,7 @@ class Stats:
 
     def began(self, connection: ConnectionRecord, method: str, path: str) -> RequestRecord:
         """Count a request at the moment its stream opens; those that steer the emulator get a record of no effect."""
-        record = RequestRecord(next(self._ids), connection.id, connection.protocol, method, path)
+        record = RequestRecord(next(self._request_ids), connection.id, connection.protocol, method, path)
         if path.startswith(CONTROL):
             connection.control = True
             return record

@@ -3,7 +3,6 @@ import json
 import time
 
 import msgspec
-import pytest
 
 from genqueue_lab.emulator.answers import Answer, Piece
 from genqueue_lab.emulator.delivery import Reply, Timeline, stream, whole
@@ -123,20 +122,14 @@ async def test_due_times_do_not_drift():
         assert lag >= 0
         assert time.monotonic() - start >= 0.01 + token * 0.005
     late = Timeline(start - 10, Pace(ttft=0.01, tpot=0.005))
-    assert await late.until(0) == pytest.approx(time.monotonic() - start + 10 - 0.01, abs=0.5)
+    assert await late.until(0) >= 9.99
 
 
 async def test_a_late_stream_still_lets_others_run():
     """Every wait yields to the loop, so a stream without a pace cannot starve the rest."""
-    turns = 0
-
-    async def other():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    await stream(Recorder(), reply(*words(*"abcdef")), AT_ONCE, [])
-    task.cancel()
-    assert turns >= 5
+    one, two = Recorder(), Recorder()
+    sent = one.sent = two.sent = []
+    await asyncio.gather(
+        stream(one, reply(*words("a", "a", "a")), AT_ONCE, []), stream(two, reply(*words("b", "b", "b")), AT_ONCE, [])
+    )
+    assert [json.loads(data[6:])["candidates"][0]["content"]["parts"][0]["text"] for data in sent] == list("ababab")

@@ -64,6 +64,34 @@ def test_an_unknown_field_is_named_with_its_place(body, sentence):
     assert error.details[0]["fieldViolations"][0]["description"] == error.message
 
 
+def test_schemas_are_read_by_their_own_fields():
+    """Names inside a schema may be snake_case; properties keep theirs, and JSON Schema is left alone."""
+    schema = {
+        "type": "ARRAY",
+        "min_items": "3",
+        "items": {"properties": {"min_items": {"any_of": [{"type": "STRING"}]}}},
+    }
+    function = {"name": "look", "parameters": schema, "response_json_schema": {"min_items": 1}}
+    parsed = parse_generate(request({"contents": [HELLO], "tools": [{"function_declarations": [function]}]}), FLASH)
+    (read,) = parsed.functions
+    assert read["parameters"]["minItems"] == 3
+    assert read["parameters"]["items"]["properties"] == {"min_items": {"anyOf": [{"type": "STRING"}]}}
+    assert read["responseJsonSchema"] == {"min_items": 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"properties": {"a": {"$ref": "#"}}}, "\"$ref\" at 'generation_config.response_schema.properties[a]'"),
+        ({"additionalProperties": False}, "\"additionalProperties\" at 'generation_config.response_schema'"),
+        ({"properties": []}, "Invalid value at 'generation_config.response_schema.properties' (Map), []"),
+    ],
+)
+def test_a_schema_outside_of_the_subset_is_refused(config, sentence):
+    """JSON Schema's own words in a responseSchema get the API's well-known refusal."""
+    assert sentence in refusal({"contents": [HELLO], "generationConfig": {"responseSchema": config}}).message
+
+
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [

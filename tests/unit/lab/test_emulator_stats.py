@@ -73,8 +73,7 @@ async def test_a_reader_can_wait_for_a_count():
     connection = stats.connected("h2")
     record = stats.began(connection, "POST", "/a")
     waiting = asyncio.create_task(stats.reached({"finished": 1}, {"live": 0}))
-    await asyncio.sleep(0)
-    assert not waiting.done()
+    assert await asyncio.wait([waiting], timeout=0.01) == (set(), {waiting})
     stats.ended(record, cancelled=False)
     await waiting
 
