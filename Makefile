@@ -36,7 +36,7 @@ soak: venv
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy producers workers ops tests
+	$(BIN)/mypy producers workers ops
 	$(BIN)/lint-imports
 
 clean:

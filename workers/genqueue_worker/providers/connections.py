@@ -1,6 +1,7 @@
 """Several HTTP/2 connections to one endpoint as one httpx transport."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -26,17 +27,30 @@ class PoolOptions:
 
 @dataclass(frozen=True, slots=True)
 class PoolCounters:
-    """Count a pool's open connections and live streams, and the requests since its start."""
+    """Count a pool's open connections and live streams, and the requests since its start.
+
+    `abandoned_streams` are those whose caller left before the answer's head came: see `ConnectionTransport`.
+    """
 
     connections: int
     live_streams: int
     requests: int
+    abandoned_streams: int = 0
 
 
 class _Connection:
     def __init__(self, options: ConnectionOptions) -> None:
         self.transport = ConnectionTransport(options)
         self.live = 0
+
+    @property
+    def load(self) -> int:
+        """Streams that take room at the server."""
+        return self.live + self.transport.abandoned
+
+    def leave(self) -> None:
+        """Count one stream less."""
+        self.live -= 1
 
 
 class ConnectionPool(httpx.AsyncBaseTransport):
@@ -69,7 +83,8 @@ class ConnectionPool(httpx.AsyncBaseTransport):
     def counters(self) -> PoolCounters:
         """Return what is open and live now."""
         live = sum(connection.live for connection in self._connections)
-        return PoolCounters(len(self._connections), live, self._requests)
+        abandoned = sum(connection.transport.abandoned for connection in self._connections)
+        return PoolCounters(len(self._connections), live, self._requests, abandoned)
 
     async def aclose(self) -> None:
         """Close every connection; streams on them end with an error."""
@@ -86,23 +101,19 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         return response
 
     async def _send(self, request: httpx.Request, connection: _Connection) -> httpx.Response:
-        connection.live += 1
         self._requests += 1
-        try:
+        connection.live += 1
+        with contextlib.ExitStack() as failed:
+            failed.callback(connection.leave)
             response = await connection.transport.handle_async_request(request)
-        except BaseException:
-            connection.live -= 1
-            raise
-        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for the type checker
-        response.stream = _CountedStream(response.stream, connection)
+            assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - for the type checker
+            response.stream = _CountedStream(response.stream, failed.pop_all())
         return response
 
     def _choose(self) -> _Connection:
-        loads = [
-            connection for connection in self._connections if connection.live < self._options.streams_per_connection
-        ]
-        if loads:
-            return min(loads, key=lambda connection: connection.live)
+        best = min(self._connections, key=lambda connection: connection.load, default=None)
+        if best is not None and best.load < self._options.streams_per_connection:
+            return best
         if len(self._connections) < self._options.max_connections:
             return self._open()
         raise httpx.PoolTimeout(
@@ -117,15 +128,13 @@ class ConnectionPool(httpx.AsyncBaseTransport):
 
 
 class _CountedStream(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream, connection: _Connection) -> None:
+    def __init__(self, stream: httpx.AsyncByteStream, at_close: contextlib.ExitStack) -> None:
         self._stream = stream
-        self._connection: _Connection | None = connection
+        self._at_close = at_close
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return aiter(self._stream)
 
     async def aclose(self) -> None:
-        if self._connection is not None:
-            self._connection.live -= 1
-            self._connection = None
+        self._at_close.close()
         await self._stream.aclose()

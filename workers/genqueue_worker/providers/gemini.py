@@ -1,8 +1,9 @@
 """The Gemini Developer API over our own connections."""
 
+import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -79,20 +80,25 @@ class GeminiProvider:
         Raises:
             ProviderError: see `errors.ProviderError`; `truncated_stream` when the answer ended without a reason.
         """
+        reader = StreamReader()
+        async with self._answer(request, route) as answer:
+            async for raw in answer.aiter_bytes():
+                for chunk in reader.feed(raw):
+                    yield chunk
+            for chunk in reader.close():
+                yield chunk
+
+    @contextlib.asynccontextmanager
+    async def _answer(self, request: ProviderRequest, route: Route) -> AsyncIterator[httpx.Response]:
+        """Send the request and give its answer, which is closed afterwards; whatever goes wrong is a ProviderError."""
         endpoint = self._endpoint(route)
         url = f"{endpoint.base_url}/{model_path(request.model)}:streamGenerateContent?alt=sse"
         body = encode_body(request)
         try:
-            async with endpoint.client.stream("POST", url, content=body, headers=_headers(route)) as response:
-                if response.status_code != httpx.codes.OK:
-                    answer = await response.aread()
-                    raise error_of_response(response.status_code, response.headers, answer, self._clock())
-                reader = StreamReader()
-                async for raw in response.aiter_bytes():
-                    for chunk in reader.feed(raw):
-                        yield chunk
-                for chunk in reader.close():
-                    yield chunk
+            async with endpoint.client.stream("POST", url, content=body, headers=_headers(route)) as answer:
+                if answer.status_code != httpx.codes.OK:
+                    raise error_of_response(answer.status_code, answer.headers, await answer.aread(), self._clock())
+                yield answer
         except (httpx.RequestError, httpx.InvalidURL) as error:
             raise error_of_transport(error) from error
         except ProviderError as error:

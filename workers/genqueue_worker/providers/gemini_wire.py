@@ -12,7 +12,7 @@ What belongs to the candidate and not to a part is the part `{"candidate": {...}
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -76,6 +76,7 @@ _feedback = msgspec.json.Decoder(_PromptFeedback | None)
 _candidate = msgspec.json.Decoder(_Candidate)
 _plain_text = msgspec.json.Decoder(_PlainText)
 _rich_text = msgspec.json.Decoder(_RichText)
+_list = msgspec.json.Decoder(Annotated[list[Raw], msgspec.Meta(min_length=1)])
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _ratings = msgspec.json.Decoder(list[_SafetyRating] | None)
 
@@ -88,6 +89,8 @@ def decode_chunk(data: bytes) -> Chunk:
             (`malformed_chunk`, retryable).
     """
     try:
+        if data[:1] == b"[":  # as errors come when they come as bare JSON
+            data = bytes(_list.decode(data)[0])
         return _chunk_of(_response.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         message = f"A message of the stream cannot be read ({error})"

@@ -1,5 +1,6 @@
 """httpx over one HTTP/2 connection of pyreqwest."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -55,18 +56,26 @@ class ConnectionTransport(httpx.AsyncBaseTransport):
     """Carry requests over one HTTP/2 connection, opened by the first request and again after it broke.
 
     Each chunk is given out as it comes off the wire. Closing a response early resets its stream at the server.
+    Who leaves before the answer's head came leaves at once, but pyreqwest 0.15 cannot take the request back: the
+    stream is reset when its first byte arrives, or by the read timeout. Until then it counts as `abandoned`.
     httpx's own timeouts are not read: pyreqwest keeps them per client, so `ConnectionOptions` has them.
     """
 
     def __init__(self, options: ConnectionOptions) -> None:
         self._client = _build_client(options)
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def abandoned(self) -> int:
+        """Streams that nobody waits for and that still take room at the server."""
+        return len(self._leaving)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return as soon as the answer's head is there."""
         await request.aread()
-        with _httpx_errors():
+        with httpx_errors():
             outgoing = self._outgoing(request)
-            incoming = await outgoing.__aenter__()
+            incoming = await self._head(outgoing)
         body = _Body(outgoing, incoming)
         if incoming.version != "HTTP/2.0":
             await body.aclose()
@@ -86,9 +95,30 @@ class ConnectionTransport(httpx.AsyncBaseTransport):
         # Without the limit pyreqwest reads up to 64 KB of the body before it hands over the head: a whole answer.
         return builder.body_bytes(request.content).streamed_read_buffer_limit(0).build_streamed()
 
+    async def _head(self, outgoing: StreamRequest) -> Response:
+        waiting = asyncio.create_task(_enter(outgoing))
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            leaving = asyncio.create_task(_leave(outgoing, waiting))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            raise
+
     async def aclose(self) -> None:
         """Close the connection; streams on it end with an error."""
         await self._client.close()
+        await asyncio.gather(*self._leaving)
+
+
+async def _enter(outgoing: StreamRequest) -> Response:
+    return await outgoing.__aenter__()
+
+
+async def _leave(outgoing: StreamRequest, waiting: asyncio.Task[Response]) -> None:
+    with contextlib.suppress(exceptions.PyreqwestError):
+        await waiting
+        await outgoing.__aexit__(None, None, None)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -97,7 +127,7 @@ class _Body(httpx.AsyncByteStream):
         self._reader = incoming.body_reader
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _httpx_errors():
+        with httpx_errors():
             # read() would gather a buffer first; read_chunk() gives what one DATA frame brought.
             while (chunk := await self._reader.read_chunk()) is not None:
                 yield bytes(chunk)
@@ -106,22 +136,23 @@ class _Body(httpx.AsyncByteStream):
         await self._outgoing.__aexit__(None, None, None)
 
 
-class _httpx_errors(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a keyword
+class httpx_errors(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a keyword
     """Turn pyreqwest's exceptions into httpx's."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, exceptions.PyreqwestError):
-            mapped = next(there for here, there in _ERRORS if isinstance(error, here))
-            raise mapped(_message_of(error)) from error
+            raise _mapped(error) from error
 
 
-def _message_of(error: exceptions.PyreqwestError) -> str:
-    """Join an error's message with its deepest cause, which alone says what happened."""
-    details = getattr(error, "details", None) or {}
-    causes = details.get("causes") or []
-    return f"{error.message}: {causes[-1]['message']}" if causes else error.message
+def _mapped(error: exceptions.PyreqwestError) -> httpx.TransportError:
+    causes = [cause["message"] for cause in (getattr(error, "details", None) or {}).get("causes") or ()]
+    # The deepest cause alone says what happened.
+    message = f"{error.message}: {causes[-1]}" if causes else error.message
+    if isinstance(error, exceptions.ConnectError) and "http2 error" in causes:
+        return httpx.RemoteProtocolError(f"the server does not speak HTTP/2, or broke it ({message})")
+    return next(there for here, there in _ERRORS if isinstance(error, here))(message)
 
 
 def _build_client(options: ConnectionOptions) -> Client:
