@@ -94,8 +94,9 @@ class RedisServer:
             give_up = time.monotonic() + START_TIMEOUT
             while not self._answers(client):
                 if self._process.poll() is not None or time.monotonic() > give_up:
+                    said = log.read_text(errors="replace")[-2000:]
                     self.stop()
-                    raise RuntimeError(f"{self.binary} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+                    raise RuntimeError(f"{self.binary} did not start:\n{said}")
                 time.sleep(0.01)
         return self
 

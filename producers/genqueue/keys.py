@@ -14,7 +14,7 @@ and the same code runs on a cluster. Ids of jobs and flights start with their pa
 | gq:{p}:sent:<queue>           | zset   | queued flights, by stamp                  | submit, claim, sweep  | sweep             | last entry + `result_ttl`       |
 | gq:{p}:flying:<fingerprint>   | string | the live flight of a question             | submit, settle        | submit            | as the flight                   |
 | gq:{p}:cache:<fingerprint>    | hash   | a finished answer                         | settle                | submit            | `cache_ttl`                     |
-| gq:{p}:swept, gq:{p}:grace    | string | when the partition was last swept         | sweep                 | sweep             | an hour, 20 s                   |
+| gq:{p}:swept, gq:{p}:grace    | string | when the partition was last swept         | sweep                 | sweep             | an hour, one lease              |
 | gq:marks                      | hash   | highest stamp popped, per queue           | mark                  | worker            | 7 days                          |
 | gq:meta                       | hash   | partitions and schema version             | the first process     | every process     | none                            |
 
@@ -33,7 +33,7 @@ from genqueue.errors import InvalidRequest
 #: Version of the key layout and scripts; recorded in `gq:meta`.
 SCHEMA: Final = 1
 
-_ID = re.compile(r"(\d{1,5})-[0-9a-f]{20}")
+_ID = re.compile(r"(0|[1-9][0-9]{0,4})-[0-9a-f]{20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Keys:
 
     def partition_of_id(self, identifier: str) -> int:
         """Return the partition an id names; raises InvalidRequest when it is not one of ours."""
-        found = _ID.fullmatch(identifier)
+        found = _ID.fullmatch(identifier) if isinstance(identifier, str) else None
         if found is None or int(found[1]) >= self.partitions:
             raise InvalidRequest("job_id", identifier, "an id as submit() returns it, like 17-0123456789abcdef0123")
         return int(found[1])

@@ -1,4 +1,5 @@
--- Take a queued flight: whoever holds its token may write. The same token on its own running flight gets the same answer.
+-- Take a queued flight: whoever holds its token may write. The same token on its own running flight gets the same
+-- answer.
 --
 -- KEYS: 1 slot prefix
 -- ARGV: 1 now in ms (0: the server's clock), 2 flight, 3 token, 4 stamp of the message, 5 inbox channel of the worker,

@@ -3,7 +3,9 @@
 
 -- Terminal states, and the type of the event that says so.
 local TERMINAL = {succeeded = 'completed', failed = 'failed', cancelled = 'cancelled', expired = 'expired'}
-local TEXTS = {'state', 'lane', 'tenant', 'fingerprint', 'cache', 'queue', 'token', 'inbox', 'settled_by', 'restart', 'last'}
+local TEXTS = {
+  'state', 'lane', 'tenant', 'fingerprint', 'cache', 'queue', 'token', 'inbox', 'settled_by', 'restart', 'last',
+}
 local NUMBERS = {
   'deadline', 'stamp', 'spent', 'lease', 'forgiven', 'until', 'attempt', 'written', 'delta', 'tries', 'losses',
   'created', 'max_tries', 'max_losses', 'stream_ttl_ms', 'keep_ms', 'cache_ttl_ms',

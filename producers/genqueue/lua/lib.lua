@@ -1,7 +1,7 @@
 -- In front of every script but mark: the slot, the clock and the writing of a flight's stream.
 
 local slot = KEYS[1]
--- A ring with more than this many bytes carries only the ids; its readers fetch the entry from the stream.
+-- With more bytes of fields than this a ring carries only the ids; its readers fetch the entry from the stream.
 local RING_LIMIT = 4096
 
 local function now_from(argument)
@@ -19,9 +19,9 @@ local function bell(id) return slot .. 'bell:' .. id end
 local function add_entry(flight, fields)
   local entry = redis.call('XADD', flight.events, 'NOMKSTREAM', '*', unpack(fields))
   if not entry then return false end
-  local ring = cjson.encode({flight.last, entry, fields})
-  if #ring > RING_LIMIT then ring = cjson.encode({flight.last, entry, false}) end
-  redis.call('PUBLISH', flight.bell, ring)
+  local size = 0
+  for index = 1, #fields do size = size + #fields[index] end
+  redis.call('PUBLISH', flight.bell, cjson.encode({flight.last, entry, size <= RING_LIMIT and fields}))
   flight.last = entry
   return true
 end

@@ -1,9 +1,10 @@
 -- End a token, once: the attempt's last entries, then what becomes of the flight. A replay learns what became of it.
 --
 -- KEYS: 1 slot prefix
--- ARGV: 1 now in ms (0: the server's clock), 2 flight, 3 token, 4 outcome (succeeded, failed, cancelled, retry,
---       interrupted), 5 delay of a retry in ms, 6 result ('' without), 7 replay: JSON array of entries, each a flat array of field
---       and value ('': not to be cached), 8 number of fields and values of the terminal event, field, value...,
+-- ARGV: 1 now in ms (0: the server's clock), 2 flight, 3 token,
+--       4 outcome (succeeded, failed, cancelled, retry, interrupted), 5 delay of a retry in ms, 6 result ('' without),
+--       7 replay: JSON array of entries, each a flat array of field and value ('': not to be cached),
+--       8 number of fields and values of the terminal event, field, value...,
 --       then number of the first entry, count and entries as in append
 -- Returns {status, x, queue, stamp}, '' where there is nothing to say; queue and stamp when there is something to
 --       publish. Status: succeeded, failed, cancelled, waiting, queued, already (x: the state), gap (x: written),

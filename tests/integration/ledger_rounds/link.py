@@ -10,11 +10,18 @@ import hiredis
 from redis.exceptions import NoScriptError, ResponseError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from genqueue.scripts import Call
 
 
 def _error(message: str) -> Exception:
     return NoScriptError(message) if message.startswith("NOSCRIPT") else ResponseError(message)
+
+
+def _packed(parts: tuple[str | bytes | int, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(parts)  # type: ignore[arg-type]  # its stub says a tuple of one
+    return packed
 
 
 class Link:
@@ -35,16 +42,22 @@ class Link:
 
     def command(self, *parts: str | bytes | int) -> Any:
         """Return the reply to one command; raises the server's error."""
-        self._socket.sendall(hiredis.pack_command(parts))
-        reply = self._next()
-        while isinstance(reply, hiredis.PushNotification):
-            self._hear(reply)
+        return self.commands([parts])[0]
+
+    def commands(self, batch: Sequence[tuple[str | bytes | int, ...]]) -> list[Any]:
+        """Return the replies to several commands, sent at once; raises the server's first error."""
+        self._socket.sendall(b"".join(map(_packed, batch)))
+        replies: list[Any] = []
+        while len(replies) < len(batch) or self._reader.has_data():
             reply = self._next()
-        while self._reader.has_data():
-            self._hear(self._next())
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+            if isinstance(reply, hiredis.PushNotification):
+                self._hear(reply)
+            else:
+                replies.append(reply)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
 
     def run(self, call: Call) -> Any:
         """Return the reply to a ledger call; a script the server does not know is loaded first."""
@@ -56,7 +69,7 @@ class Link:
 
     def listen(self, pattern: str) -> None:
         """Hear every channel that matches from now on; the confirmation is a push like the messages are."""
-        self._socket.sendall(hiredis.pack_command(("PSUBSCRIBE", pattern)))
+        self._socket.sendall(_packed(("PSUBSCRIBE", pattern)))
         self._next()
 
     def take_heard(self) -> list[tuple[bytes, bytes]]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Appended,
         Claim,
         Departed,
+        Policy,
         Publication,
         Refusal,
         Settled,
@@ -57,6 +58,8 @@ class Model:
         self._void: set[str] = set()
         self._settled: dict[str, set[str]] = defaultdict(set)
         self._stamps: dict[str, int] = {}
+        self._losses: Counter[str] = Counter()
+        self._tries: Counter[str] = Counter()
         self._forgiven: dict[str, int] = {}
         self._swept_at = 0
         self._grace_end = 0
@@ -64,8 +67,10 @@ class Model:
     def submitted(self, job: Submission, reply: Submitted, now: int) -> None:
         """Check an accepted or refused job."""
         self.seen[f"submit {reply.status}"] += 1
-        if job.job not in self.jobs and (reply.status == "late") != (job.deadline_ms <= now):
-            raise Violation(f"{job.job} with deadline {job.deadline_ms} at {now}: {reply.status}")
+        known = job.job in self.jobs
+        accepted = reply.status in {"new", "joined", "cached"}
+        if accepted and (known or job.deadline_ms <= now):
+            raise Violation(f"{job.job} (known: {known}) with deadline {job.deadline_ms} at {now}: {reply.status}")
         if reply.status == "late":
             return
         if self.flight_of.setdefault(job.job, reply.flight) != reply.flight:
@@ -110,13 +115,16 @@ class Model:
         """Check that the holder, and nobody else, ended the token, and only once."""
         self.seen[f"settle {reply.status}"] += 1
         flight, token = settlement.flight, settlement.token
-        done = reply.status in {"succeeded", "failed", "waiting", "queued"}
+        done = reply.status in {"succeeded", "failed", "cancelled", "waiting", "queued"}
         if self._holds(flight, token) != (done or reply.status == "gap"):
             raise Violation(f"settlement of {flight} by {token}, held by {self.holders.get(flight)}: {reply}")
         if (reply.status == "already") > (token in self._settled[flight]):
             raise Violation(f"{token} had not settled {flight}: {reply}")
         if reply.status == "refused" and {token} == self._settled[flight]:
             raise Violation(f"{token}, the only one to settle {flight}, was not told what became of it")
+        self._tries[flight] += reply.status == "waiting"
+        if self._tries[flight] >= self._policy(flight).max_tries:
+            raise Violation(f"{flight} is tried again after {self._tries[flight]} tries")
         if done:
             self.holders.pop(flight)
             self._void.add(token)
@@ -162,18 +170,29 @@ class Model:
             raise Violation(f"{token} was called off {flight}, held by {self.holders.get(flight)}")
         holder = self.holders.pop(flight)
         self._void.add(token)
-        aboard = [job for job, its in self.flight_of.items() if its == flight and job not in self._left]
+        aboard = [job for job in self._aboard(flight) if job not in self._left]
         wanted = any(self.jobs[job].deadline_ms > now for job in aboard)
-        if cause == "sweep" and wanted and holder.lease_until > now:
+        if cause != "sweep" or not wanted:
+            return
+        if holder.lease_until > now:
             raise Violation(f"{flight} was taken from {token} at {now}, whose lease lives until {holder.lease_until}")
+        self._losses[flight] += 1
 
     def _holds(self, flight: str, token: str) -> bool:
         holder = self.holders.get(flight)
         return holder is not None and holder.token == token
 
+    def _aboard(self, flight: str) -> list[str]:
+        return [job for job, its in self.flight_of.items() if its == flight]
+
+    def _policy(self, flight: str) -> Policy:
+        return self.jobs[self._aboard(flight)[0]].policy
+
     def _published(self, flight: str, stamp: int) -> None:
         if flight in self.holders:
             raise Violation(f"{flight} was published while {self.holders[flight].token} holds it")
+        if self._losses[flight] >= self._policy(flight).max_losses:
+            raise Violation(f"{flight} goes on after {self._losses[flight]} lost workers")
         if stamp <= self._stamps.get(flight, 0):
             raise Violation(f"{flight} was published with stamp {stamp} after {self._stamps[flight]}")
         self._stamps[flight] = stamp

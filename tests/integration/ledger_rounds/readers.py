@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from genqueue.keys import Keys
 
@@ -56,12 +56,12 @@ class Readers:
         self.lazy: dict[str, Reader] = defaultdict(Reader)
         self.listening: dict[str, Reader] = defaultdict(Reader)
 
-    def read(self, readers: dict[str, Reader], flights: Iterable[str]) -> None:
+    def read(self, readers: dict[str, Reader], flights: Collection[str]) -> None:
         """Deliver what stands behind each reader's last entry."""
-        for flight in flights:
-            reader = readers[flight]
-            for entry, values in self._link.command("XRANGE", self._keys.events(flight), f"({reader.last}", "+"):
-                reader.deliver(entry.decode(), dict(zip(values[::2], values[1::2], strict=True)))
+        batch = [("XRANGE", self._keys.events(flight), f"({readers[flight].last}", "+") for flight in flights]
+        for flight, entries in zip(flights, self._link.commands(batch), strict=True):
+            for entry, values in entries:
+                readers[flight].deliver(entry.decode(), dict(zip(values[::2], values[1::2], strict=True)))
 
     def ring(self, flight: str, payload: bytes) -> None:
         """Hear one ring."""

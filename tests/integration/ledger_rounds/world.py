@@ -1,21 +1,23 @@
-"""One round's world: its clock, its broker that loses and doubles messages, and every call it makes of the ledger."""
+"""One round's world: its clock, its dice, and every call it makes of the ledger, some of them twice."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from genqueue import ledger
+from genqueue.keys import Keys
 
-from .model import Model
+from .broker import Broker
+from .model import Model, Violation
 from .readers import Readers
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Mapping, Sequence
 
-    from genqueue.keys import Keys
+    from genqueue.ledger import Entry
     from genqueue.scripts import Call, Script
 
     from .link import Link
@@ -40,53 +42,169 @@ return eternal
 
 @dataclass(frozen=True)
 class Command:
-    """A ledger call that can be made, and made again."""
+    """A call of the ledger that can be made at any time, and again."""
 
     name: str
-    build: Callable[[Keys, int], Call]
-    observe: Callable[[Any, int], Any]
+    build: Callable[[], Call]
+    observe: Callable[[Any], Any]
 
 
-class Broker:
-    """Queues of (flight, stamp) that lose, double and delay messages.
+class World:
+    """What the actors of a round share.
 
     Attributes:
-        popped: highest stamp popped, by queue.
+        now: the round's clock (ms).
+        calm: whether connections hold; else some calls are made twice, the first reply being lost.
+        called_off: tokens whose holders heard that they were called off.
+        log: every call made, to be made again at any later time.
     """
 
-    def __init__(self, dice: random.Random, seen: Counter[str]) -> None:
-        self._dice, self._seen = dice, seen
-        self._queues: dict[str, deque[tuple[str, int]]] = defaultdict(deque)
-        self._stale: list[tuple[str, str, int]] = []
-        self.popped: Counter[str] = Counter()
+    def __init__(self, link: Link, prefix: str, seed: int, seen: Counter[str], scripts: Mapping[str, Script]) -> None:
+        self.link, self.seen = link, seen
+        self.keys = Keys(prefix, partitions=1)
+        self.dice = random.Random(seed)
+        self.now = START_MS
+        self.calm = False
+        self.called_off: set[str] = set()
+        self.log: list[Command] = []
+        self.model = Model(seen)
+        self.broker = Broker(self.dice, seen)
+        self.readers = Readers(link, self.keys, seen)
+        self._scripts = scripts
 
-    def publish(self, message: ledger.Publication, *, reliable: bool = False) -> None:
-        """Put a message into its queue: not at all, once, or twice."""
-        chance = 1.0 if reliable else self._dice.random()
-        if chance < 0.12:
-            self._seen["message lost"] += 1
-            return
-        self._queues[message.queue].append((message.flight, message.stamp))
-        if chance < 0.25:
-            self._seen["message doubled"] += 1
-            self._stale.append((message.queue, message.flight, message.stamp))
+    def new_id(self) -> str:
+        """Return an id of a job or flight, the same in every run of the seed."""
+        return f"{PARTITION}-{self.dice.getrandbits(80):020x}"
 
-    def bring_back(self) -> None:
-        """Deliver one of the doubles, however late."""
-        if self._stale:
-            queue, *message = self._stale.pop(self._dice.randrange(len(self._stale)))
-            self._queues[queue].append((str(message[0]), int(message[1])))
+    def chance(self, probability: float) -> bool:
+        """Throw the dice; never true once the world is calm."""
+        return not self.calm and self.dice.random() < probability
 
-    def pop(self) -> tuple[str, int] | None:
-        """Return the next message of a random queue, None when all are empty."""
-        filled = [queue for queue, messages in self._queues.items() if messages]
-        if not filled:
+    def submit(self, job: ledger.Submission, *, delayed: bool = False) -> ledger.Submitted | None:
+        """Submit a job, now or (then returning None) whenever the log is replayed."""
+
+        def observe(raw: Any) -> ledger.Submitted:
+            reply = ledger.parse_submit(raw)
+            self.model.submitted(job, reply, self.now)
+            return reply
+
+        command = Command("submit", lambda: ledger.submit(self.keys, job, self.now), observe)
+        if delayed:
+            self.log.append(command)
             return None
-        queue = self._dice.choice(filled)
-        flight, stamp = self._queues[queue].popleft()
-        self.popped[queue] = max(self.popped[queue], stamp)
-        return flight, stamp
+        reply: ledger.Submitted = self._make(command)
+        return reply
 
-    def readings(self, queues: Sequence[str]) -> list[ledger.QueueReading]:
-        """Return what workers report of the queues."""
-        return [ledger.QueueReading(queue, self.popped[queue], not self._queues[queue]) for queue in queues]
+    def claim(self, wish: ledger.Claim) -> ledger.Claimed | ledger.Refusal:
+        """Claim a flight."""
+
+        def observe(raw: Any) -> ledger.Claimed | ledger.Refusal:
+            reply = ledger.parse_claim(raw)
+            self.model.claimed(wish, reply, self.now)
+            return reply
+
+        reply: ledger.Claimed | ledger.Refusal
+        reply = self._make(Command("claim", lambda: ledger.claim(self.keys, wish, self.now), observe))
+        return reply
+
+    def append(self, flight: str, token: str, first: int, entries: Sequence[Entry]) -> ledger.Appended:
+        """Write entries."""
+
+        def observe(raw: Any) -> ledger.Appended:
+            reply = ledger.parse_append(raw)
+            self.model.appended(flight, token, reply)
+            return reply
+
+        reply: ledger.Appended
+        reply = self._make(Command("append", lambda: ledger.append(self.keys, flight, token, first, entries), observe))
+        return reply
+
+    def renew(self, flight: str, token: str, lease_ms: int) -> str | None:
+        """Renew a lease; returns the flight's lane, None when the token is void."""
+
+        def observe(raw: Any) -> str | None:
+            lane = ledger.parse_renew(raw)
+            self.model.renewed(flight, token, self.now + lease_ms, lane)
+            return lane
+
+        lane: str | None
+        lane = self._make(Command("renew", lambda: ledger.renew(self.keys, flight, token, lease_ms, self.now), observe))
+        return lane
+
+    def settle(self, settlement: ledger.Settlement) -> ledger.Settled:
+        """End an attempt."""
+
+        def observe(raw: Any) -> ledger.Settled:
+            reply = ledger.parse_settle(raw)
+            self.model.settled(settlement, reply)
+            return reply
+
+        reply: ledger.Settled
+        reply = self._make(Command("settle", lambda: ledger.settle(self.keys, settlement, self.now), observe))
+        return reply
+
+    def leave(self, job: str) -> ledger.Departed:
+        """Cancel a job."""
+
+        def observe(raw: Any) -> ledger.Departed:
+            reply = ledger.parse_leave(raw)
+            self.model.departed(job, reply)
+            return reply
+
+        reply: ledger.Departed = self._make(
+            Command("leave", lambda: ledger.leave(self.keys, job, "cancelled"), observe)
+        )
+        return reply
+
+    def sweep(self, look: ledger.Sweep) -> list[ledger.Publication]:
+        """Sweep the partition, once."""
+
+        def observe(raw: Any) -> list[ledger.Publication]:
+            publications = ledger.parse_sweep(raw)
+            self.model.swept(publications)
+            return publications
+
+        self.model.begin_sweep(look, self.now)
+        publications: list[ledger.Publication]
+        publications = self._call(Command("sweep", lambda: ledger.sweep(self.keys, PARTITION, look, self.now), observe))
+        return publications
+
+    def replay(self) -> None:
+        """Make one of the calls made before once more; nobody waits for the reply."""
+        if self.log:
+            self.seen["replayed"] += 1
+            self._call(self.dice.choice(self.log))
+
+    def let_pass(self, milliseconds: int) -> None:
+        """Let time pass for the clock and the keys alike; raises Violation for a key that would live for ever."""
+        self.now += milliseconds
+        if eternal := self.link.command("EVAL", _AGE, 0, milliseconds):
+            raise Violation(f"without time to live: {eternal}")
+
+    def _make(self, command: Command) -> Any:
+        self.log.append(command)
+        reply = self._call(command)
+        return self._call(command) if self.chance(0.13) else reply
+
+    def _call(self, command: Command) -> Any:
+        call = command.build()
+        raw = self.link.run(replace(call, script=self._scripts.get(call.script.name, call.script)))
+        self._hear(command.name)
+        return command.observe(raw)
+
+    def _hear(self, cause: str) -> None:
+        for channel, payload in self.link.take_heard():
+            kind, flight = channel.decode().rsplit(":", 2)[1:]
+            if kind == "bell":
+                self._ring(flight, payload)
+            else:
+                flight, token = payload.decode().split()
+                self.model.called_off(cause, flight, token, self.now)
+                if not self.chance(0.5):
+                    self.called_off.add(token)
+
+    def _ring(self, flight: str, payload: bytes) -> None:
+        if self.chance(0.25):
+            self.seen["ring dropped"] += 1
+        else:
+            self.readers.ring(flight, payload)

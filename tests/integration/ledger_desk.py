@@ -1,0 +1,137 @@
+"""The ledger's calls with the arguments a test does not care about filled in, on a clock of the test's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from genqueue import ledger
+from genqueue.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from genqueue.ledger import Entry, QueueReading
+    from genqueue.scripts import Call
+
+    from .ledger_rounds.link import Link
+
+PARTITION = 3
+POLICY = ledger.Policy(max_tries=3, max_losses=2, stream_ttl_ms=20_000, keep_ms=50_000, cache_ttl_ms=30_000)
+LEASES = ledger.Leases(high=4000, normal=15_000, low=15_000)
+TOKEN = "token-1"
+
+
+class Desk:
+    """One partition, one clock.
+
+    Attributes:
+        now: the clock (ms); moves only when a test moves it.
+    """
+
+    def __init__(self, link: Link, prefix: str) -> None:
+        self.link = link
+        self.keys = Keys(prefix)
+        self.slot = self.keys.slot(PARTITION)
+        self.inbox = self.keys.inbox("worker")
+        self.now = 1_000_000
+        self.calls: list[Call] = []
+
+    def run(self, call: Call) -> Any:
+        """Return the raw reply and remember the call, so that a test can replay it."""
+        self.calls.append(call)
+        return self.link.run(call)
+
+    def new_id(self) -> str:
+        """Return an id of the partition."""
+        return self.keys.new_id(PARTITION)
+
+    def submission(self, **fields: Any) -> ledger.Submission:
+        """Return a submission of the question "f" on the normal lane, with the fields given."""
+        job = ledger.Submission(
+            job=self.new_id(),
+            flight=self.new_id(),
+            fingerprint="f",
+            lane="normal",
+            deadline_ms=self.now + 60_000,
+            tenant="acme",
+            mark="mark",
+            cache="use",
+            request='{"v":1}',
+            policy=POLICY,
+        )
+        return replace(job, **fields)
+
+    def submit(self, job: ledger.Submission | None = None, **fields: Any) -> ledger.Submitted:
+        """Submit a job."""
+        job = job or self.submission(**fields)
+        return ledger.parse_submit(self.run(ledger.submit(self.keys, job, self.now)))
+
+    def claim(self, flight: str, stamp: int | None, token: str = TOKEN) -> ledger.Claimed | ledger.Refusal:
+        """Claim a flight."""
+        wish = ledger.Claim(flight, token, stamp or 0, self.inbox, LEASES)
+        return ledger.parse_claim(self.run(ledger.claim(self.keys, wish, self.now)))
+
+    def running(self, job: ledger.Submission | None = None, *, token: str = TOKEN, **fields: Any) -> str:
+        """Return a flight that was submitted and claimed."""
+        reply = self.submit(job, **fields)
+        assert isinstance(self.claim(reply.flight, reply.stamp, token), ledger.Claimed)
+        return reply.flight
+
+    def append(self, flight: str, first: int, *entries: Entry, token: str = TOKEN) -> ledger.Appended:
+        """Write entries."""
+        return ledger.parse_append(self.run(ledger.append(self.keys, flight, token, first, entries)))
+
+    def renew(self, flight: str, lease_ms: int = 15_000, token: str = TOKEN) -> str | None:
+        """Renew a lease."""
+        return ledger.parse_renew(self.run(ledger.renew(self.keys, flight, token, lease_ms, self.now)))
+
+    def settle(
+        self, flight: str, outcome: ledger.Outcome = "succeeded", token: str = TOKEN, **fields: Any
+    ) -> ledger.Settled:
+        """End an attempt."""
+        settlement = ledger.Settlement(flight, token, outcome, **fields)
+        return ledger.parse_settle(self.run(ledger.settle(self.keys, settlement, self.now)))
+
+    def leave(self, job: str) -> ledger.Departed:
+        """Cancel a job."""
+        return ledger.parse_leave(self.run(ledger.leave(self.keys, job, "cancelled")))
+
+    def sweep(self, *queues: QueueReading, limit: int = 10) -> list[ledger.Publication]:
+        """Sweep the partition."""
+        look = ledger.Sweep(limit, slack_ms=1500, lease_grace_ms=15_000, min_interval_ms=250, queues=queues)
+        return ledger.parse_sweep(self.run(ledger.sweep(self.keys, PARTITION, look, self.now)))
+
+    def sweep_at(self, moment: int, *queues: QueueReading) -> list[ledger.Publication]:
+        """Sweep at a moment, as one of many sweeps a second: no outage lies before it."""
+        self.link.command("SET", f"{self.slot}swept", moment - 1000, "PX", 60_000)
+        self.now = moment
+        return self.sweep(*queues)
+
+    def entries(self, flight: str) -> list[dict[str, str]]:
+        """Return a stream's entries."""
+        found = self.link.command("XRANGE", self.keys.events(flight), "-", "+")
+        return [_mapping(values) for _, values in found]
+
+    def types(self, flight: str) -> list[str]:
+        """Return the types of a stream's entries."""
+        return [entry["type"] for entry in self.entries(flight)]
+
+    def fields(self, flight: str) -> dict[str, str]:
+        """Return a flight's hash."""
+        found: dict[bytes, bytes] = self.link.command("HGETALL", self.keys.flight(flight))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    def heard(self, channel: str) -> list[str]:
+        """Return what was published on a channel since this was last asked; other channels' messages are forgotten."""
+        return [payload.decode() for heard, payload in self.link.take_heard() if heard.decode() == channel]
+
+    def times_to_live(self) -> dict[str, int]:
+        """Return the time to live of every key of the partition (ms)."""
+        names = [name.decode() for name in self.link.command("KEYS", f"{self.keys.prefix}:*")]
+        return dict(zip(names, self.link.commands([("PTTL", name) for name in names]), strict=True))
+
+
+def _mapping(values: Sequence[bytes]) -> dict[str, str]:
+    texts = [value.decode() for value in values]
+    return dict(zip(texts[::2], texts[1::2], strict=True))

@@ -1,0 +1,107 @@
+"""What must be true of every stream and job at the end of a round."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from genqueue.events import TERMINAL
+from genqueue.lanes import QUEUES
+
+from .model import Violation
+from .world import PARTITION
+
+if TYPE_CHECKING:
+    from .readers import Fields
+    from .world import World
+
+_TERMINAL = {name.encode() for name in TERMINAL}
+_SHOWN = {b"delta", b"thought"}
+
+
+def check(world: World) -> None:
+    """Check every flight and job; raises Violation."""
+    flights = sorted(set(world.model.flight_of.values()))
+    for readers in (world.readers.steady, world.readers.lazy, world.readers.listening):
+        world.readers.read(readers, flights)
+    _check_readers(world, flights)
+    for flight in flights:
+        entries = [fields for _, fields in world.readers.steady[flight].delivered]
+        _check_end(flight, entries)
+        _check_attempts(flight, entries)
+        _check_text(flight, entries)
+    for job, flight in world.model.flight_of.items():
+        _check_job(world, job, flight)
+    _check_keys(world)
+
+
+def _check_readers(world: World, flights: list[str]) -> None:
+    alive = world.link.commands([("EXISTS", world.keys.events(flight)) for flight in flights])
+    for flight, exists in zip(flights, alive, strict=True):
+        whole = world.readers.steady[flight].ids
+        for name, reader in (("lazy", world.readers.lazy[flight]), ("listening", world.readers.listening[flight])):
+            expected = whole if exists else whole[: len(reader.ids)]
+            if reader.ids != expected:
+                raise Violation(f"the {name} reader of {flight} has {reader.ids}, the stream {whole}")
+
+
+def _check_end(flight: str, entries: list[Fields]) -> None:
+    types = [entry[b"type"] for entry in entries]
+    if types[:1] != [b"queued"]:
+        raise Violation(f"{flight} begins with {types[:1]}")
+    if sum(kind in _TERMINAL for kind in types) != 1 or types[-1] not in _TERMINAL:
+        raise Violation(f"{flight} does not end once: {types}")
+
+
+def _check_attempts(flight: str, entries: list[Fields]) -> None:
+    """Check that attempts follow each other, each numbered without a gap and written by one token."""
+    attempts = [int(entry[b"attempt"]) for entry in entries]
+    if attempts != sorted(attempts):
+        raise Violation(f"{flight} mixes its attempts: {attempts}")
+    numbers: dict[bytes, list[int]] = defaultdict(list)
+    tokens: dict[bytes, set[bytes]] = defaultdict(set)
+    for entry in entries:
+        if entry[b"n"] != b"0":
+            numbers[entry[b"attempt"]].append(int(entry[b"n"]))
+        if entry[b"type"] in _SHOWN and entry[b"attempt"] != b"0":
+            tokens[entry[b"attempt"]].add(entry[b"text"].partition(b":")[0])
+    for attempt, written in numbers.items():
+        if written != list(range(1, len(written) + 1)):
+            raise Violation(f"attempt {attempt!r} of {flight} is numbered {written}")
+    if any(len(writers) > 1 for writers in tokens.values()):
+        raise Violation(f"two tokens wrote one attempt of {flight}: {dict(tokens)}")
+
+
+def _check_text(flight: str, entries: list[Fields]) -> None:
+    """Check that what a reader shows at the end is the answer, and that nothing of another attempt is mixed in."""
+    text = b""
+    shown_of: set[bytes] = set()
+    for entry in entries:
+        if entry[b"type"] == b"restarted":
+            text, shown_of = b"", set()
+        elif entry[b"type"] in _SHOWN:
+            text += entry[b"text"] if entry[b"type"] == b"delta" else b""
+            shown_of.add(entry[b"attempt"])
+        elif entry[b"type"] == b"completed" and text != entry[b"text"]:
+            raise Violation(f"{flight} shows {text!r}, the answer is {entry[b'text']!r}")
+        if len(shown_of) > 1:
+            raise Violation(f"{flight} shows two attempts at once: {shown_of}")
+
+
+def _check_job(world: World, job: str, flight: str) -> None:
+    mark = world.model.jobs[job].mark.encode()
+    ends = []
+    for _, entry in world.readers.steady[flight].delivered:
+        if entry[b"type"] in _TERMINAL or entry.get(b"mark") == mark:
+            ends.append(entry[b"type"])
+    if not ends or ends.count(b"left") > 1:
+        raise Violation(f"job {job} ends with {ends}")
+    world.seen[f"end {ends[0].decode()}"] += 1
+
+
+def _check_keys(world: World) -> None:
+    world.let_pass(0)
+    slot = world.keys.slot(PARTITION)
+    expected = world.link.commands([("ZRANGE", f"{slot}sent:{queue}", 0, -1) for queue in QUEUES])
+    if any(expected):
+        raise Violation(f"messages still expected: {expected}")
