@@ -42,12 +42,15 @@ class WorkerProcess:
 
     @property
     def pid(self):
+        """Process id."""
         return self.process.pid
 
     def log(self):
+        """Return what the worker has logged."""
         return self.log_file.read_text(errors="replace")
 
     def start(self, *, ready=True):
+        """Start the process; wait until it consumes unless told otherwise."""
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -57,6 +60,8 @@ class WorkerProcess:
         return self
 
     def wait_ready(self):
+        """Return once the worker consumes; fails with its log when it ends before."""
+
         def ready():
             assert self.process.poll() is None, self.log()
             return " ready." in self.log()
@@ -64,6 +69,7 @@ class WorkerProcess:
         wait_until(ready, what="the worker's start")
 
     def kill(self):
+        """End the process with SIGKILL."""
         self.process.kill()
         self.process.wait()
 

@@ -1,8 +1,8 @@
 """What acceptance tests ask for: workers as processes, and clients of the same server."""
 
 import pytest
-
 from acceptance_workers import WorkerProcess
+
 from genqueue import Client
 
 

@@ -15,9 +15,9 @@ def test_no_server_is_a_clear_error_soon():
     """With no server, submit names the server and the variable to set, in less than 3 s."""
     port = free_port()
     started = time.monotonic()
-    with Client(data_url=f"redis://user:secret@127.0.0.1:{port}/0") as client:
-        with pytest.raises(ServerUnavailable, match="GENQUEUE_DATA_URL") as caught:
-            client.submit("hello", model=MODEL)
+    url = f"redis://user:secret@127.0.0.1:{port}/0"
+    with Client(data_url=url) as client, pytest.raises(ServerUnavailable, match="GENQUEUE_DATA_URL") as caught:
+        client.submit("hello", model=MODEL)
     assert time.monotonic() - started < 3
     assert str(port) in str(caught.value)
     assert "secret" not in str(caught.value)

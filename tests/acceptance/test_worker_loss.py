@@ -1,8 +1,8 @@
 """A worker that dies takes nothing with it."""
 
 import redis
-
 from acceptance_workers import wait_until
+
 from genqueue.events import TERMINAL, decode
 from genqueue.keys import Keys
 
@@ -12,11 +12,13 @@ MODEL = "gemini-2.5-flash"
 
 
 def events_of(server, job):
+    """Return every event of a job's stream as it stands."""
     with redis.Redis.from_url(server.url()) as raw:
         return [decode(*entry) for entry in raw.xrange(job.stream_key)]
 
 
 def flight_field(server, job, field):
+    """Return a number from the hash of a job's flight."""
     flight = job.stream_key.rpartition(":")[2]
     with redis.Redis.from_url(server.url()) as raw:
         return int(raw.hget(KEYS.flight(flight), field))

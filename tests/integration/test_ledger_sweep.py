@@ -122,8 +122,16 @@ def test_a_clock_that_went_back_stops_no_sweep(desk: Desk) -> None:
     assert desk.types(flight) == ["queued", "expired"]
 
 
+def test_a_new_partition_had_no_outage(desk: Desk) -> None:
+    """The first sweep of all gives no grace: a worker lost right after the start is replaced as soon as any."""
+    flight = desk.running()
+    desk.now += 20_000
+    assert [publication.flight for publication in desk.sweep()] == [flight]
+
+
 def test_an_outage_forgives_each_lease_once(desk: Desk) -> None:
     """After a gap holders get one more lease to renew; who does not is lost, were there an outage every few seconds."""
+    desk.sweep()
     flight = desk.running()
     desk.now += 20_000
     assert desk.sweep() == []
@@ -134,6 +142,7 @@ def test_an_outage_forgives_each_lease_once(desk: Desk) -> None:
 
 def test_an_outage_forgives_again_after_a_renewal(desk: Desk) -> None:
     """A holder who renewed after one outage is forgiven in the next."""
+    desk.sweep()
     flight = desk.running()
     for _ in range(2):
         desk.now += 20_000

@@ -26,7 +26,7 @@ from genqueue_worker.settings import process_name
 from genqueue_worker.sweeper import Servers, Sweeper
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from celery import Celery
 
@@ -109,5 +109,12 @@ async def running(app: Celery, settings: WorkerSettings) -> AsyncIterator[Runtim
             try:
                 yield runtime
             finally:
-                for task in tasks:
-                    task.cancel()
+                await end(tasks)
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: under Python 3.11 a redis command may swallow a cancellation."""
+    while running_on := [task for task in tasks if not task.done()]:
+        for task in running_on:
+            task.cancel()
+        await asyncio.wait(running_on, timeout=0.1)

@@ -65,7 +65,7 @@ class WorkerSettings(Settings):
     @field_validator("gemini_ca_file")
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
-        if value is not None and not os.access(value, os.R_OK):
+        if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
             raise ValueError("expected a readable PEM file")
         return value
 

@@ -19,9 +19,9 @@ local function publish(flight)
   publications[#publications + 1] = {flight.id, flight.queue, tostring(flight.stamp)}
 end
 
--- Returns the end of the grace after an outage, 0 without one.
+-- Returns the end of the grace after an outage, 0 without one. A partition swept for the first time had none.
 local function grace_end(last)
-  if last > 0 and now - last <= OUTAGE_MS then return tonumber(redis.call('GET', slot .. 'grace') or 0) end
+  if last == 0 or now - last <= OUTAGE_MS then return tonumber(redis.call('GET', slot .. 'grace') or 0) end
   local moment = now + lease_grace_ms
   redis.call('SET', slot .. 'grace', moment, 'PX', lease_grace_ms)
   return moment

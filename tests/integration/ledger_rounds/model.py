@@ -146,7 +146,7 @@ class Model:
         """Give every lease the grace that the coming sweep must give."""
         if self._swept_at and now - self._swept_at < sweep.min_interval_ms:
             return
-        if not self._swept_at or now - self._swept_at > OUTAGE_MS:
+        if self._swept_at and now - self._swept_at > OUTAGE_MS:
             self._grace_end = now + sweep.lease_grace_ms
             self.seen["outage"] += 1
         self._swept_at = now

@@ -12,7 +12,6 @@ from genqueue_worker.providers.gemini_errors import error_of_response
 from genqueue_worker.providers.seam import Route
 from genqueue_worker.providers.transport import ConnectionOptions, ConnectionTransport
 
-
 #: Seconds a connection has to be gone for good.
 _GRACE = 0.1
 

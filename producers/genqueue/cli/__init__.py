@@ -1,0 +1,5 @@
+"""The `genqueue` command."""
+
+from genqueue.cli.group import main
+
+__all__ = ["main"]

@@ -1,0 +1,71 @@
+"""`genqueue status`, `result` and `cancel`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from genqueue.cli.views import write_json
+from genqueue.client import Client
+
+if TYPE_CHECKING:
+    from genqueue.result import Status
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(job_id: str, *, as_json: bool) -> None:
+    """Show where a job is."""
+    with Client() as client:
+        found = client.job(job_id).status()
+    if as_json:
+        write_json(asdict(found))
+    else:
+        for name, value in rows_of(found, time.time()):
+            click.echo(f"{name:<9} {value}")
+
+
+def rows_of(found: Status, now: float) -> list[tuple[str, str]]:
+    """Return a status as names and values; `now` in seconds since 1970."""
+    left = found.deadline - now
+    moment = datetime.fromtimestamp(found.deadline, UTC).isoformat(timespec="seconds")
+    return [
+        ("job", found.job_id),
+        ("state", found.state),
+        ("lane", found.lane),
+        ("tenant", found.tenant),
+        ("deadline", moment if found.ended else f"{moment} ({left:.0f} s left)"),
+        ("attempts", f"{found.attempt} ({found.tries} failed calls, {found.losses} lost workers)"),
+    ]
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Give up waiting; the job goes on.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: text, content, usage, timings, ...")
+def result(job_id: str, timeout: float | None, *, as_json: bool) -> None:
+    """Wait for a job's end and print its answer."""
+    with Client() as client:
+        answer = client.job(job_id).result(timeout)
+    if as_json:
+        write_json(asdict(answer))
+    else:
+        click.echo(answer.text)
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def cancel(job_id: str, *, as_json: bool) -> None:
+    """End a job; equal questions of others go on."""
+    with Client() as client:
+        cancelled = client.job(job_id).cancel()
+    if as_json:
+        write_json({"job_id": job_id, "cancelled": cancelled})
+    else:
+        click.echo(f"cancelled {job_id}" if cancelled else f"{job_id} had ended before")

@@ -1,0 +1,120 @@
+"""`genqueue doctor` against real servers: what it says, how fast, and what it keeps to itself."""
+
+import json
+import time
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+from genqueue.cli import main
+from genqueue_lab.servers import RedisServer, free_port
+
+#: A password and a key that must never be seen.
+PASSWORD, KEY = "hunter-2-hunter", "wrong-secret-key"
+
+
+def examine(environment, *options):
+    """Return the exit status, the checks by name, and all that was printed."""
+    ended = CliRunner(env=environment).invoke(main, ["doctor", "--json", *options])
+    report = json.loads(ended.stdout)
+    assert report["ok"] == (ended.exit_code == 0)
+    return ended.exit_code, {check["check"]: check for check in report["checks"]}, ended.output
+
+
+@pytest.fixture
+def environment(server, emulator, prefix):
+    """Return the variables of a deployment without workers."""
+    return {
+        "GENQUEUE_DATA_URL": server.url(),
+        "GENQUEUE_KEY_PREFIX": prefix,
+        "GENQUEUE_GEMINI_BASE_URL": emulator.url,
+        "GENQUEUE_GEMINI_CA_FILE": str(emulator.ca_file),
+        "GENQUEUE_GEMINI_API_KEY": "good-key",
+    }
+
+
+def test_a_refused_key_fails_and_is_not_shown(environment):
+    """The provider's own words are, and the endpoint itself is fine."""
+    status, checks, printed = examine(environment | {"GENQUEUE_GEMINI_API_KEY": KEY})
+    assert status == 1
+    assert checks["key"]["level"] == "fail"
+    assert "API key not valid" in checks["key"]["found"]
+    assert "TLS, HTTP/2" in checks["endpoint"]["found"]
+    assert KEY not in printed
+
+
+def test_a_missing_worker_is_a_warning(environment):
+    """A deployment can be checked before its workers start."""
+    status, checks, _ = examine(environment)
+    assert status == 0
+    assert checks["workers"]["level"] == "warn"
+    assert checks["workers"]["advice"] == "start one: genqueue worker"
+
+
+def test_nothing_is_written(environment, server, prefix):
+    """The deployment's constants are left for the first process to make."""
+    _, checks, _ = examine(environment)
+    assert "first process" in checks["deployment"]["found"]
+    with redis.Redis.from_url(server.url()) as client:
+        assert not client.keys(f"{prefix}:*")
+
+
+def test_everything_down_is_quick_and_keeps_secrets(environment):
+    """Each failing part is named within 5 s, without passwords."""
+    down = {
+        "GENQUEUE_DATA_URL": f"redis://me:{PASSWORD}@127.0.0.1:{free_port()}/0",
+        "GENQUEUE_GEMINI_BASE_URL": f"https://127.0.0.1:{free_port()}",
+    }
+    began = time.monotonic()
+    status, checks, printed = examine(environment | down)
+    assert time.monotonic() - began < 5
+    assert status == 1
+    assert [name for name, check in checks.items() if check["level"] == "fail"] == ["data server", "broker", "endpoint"]
+    assert PASSWORD not in printed
+
+
+def test_an_untrusted_certificate_is_named(environment):
+    """The endpoint's row says what is wrong with it."""
+    status, checks, _ = examine(environment | {"GENQUEUE_GEMINI_CA_FILE": None})
+    assert status == 1
+    assert "certificate" in checks["endpoint"]["found"]
+    assert "GENQUEUE_GEMINI_CA_FILE" in checks["endpoint"]["advice"]
+
+
+def test_a_managed_server_that_hides_its_configuration(environment, own_server):
+    """What cannot be read is said, and fails nothing."""
+    with redis.Redis.from_url(own_server.url()) as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-config", "-info")
+    url = f"redis://app:{PASSWORD}@127.0.0.1:{own_server.port}/0"
+    status, checks, printed = examine(environment | {"GENQUEUE_DATA_URL": url})
+    assert status == 0
+    hidden = [name for name, check in checks.items() if "cannot be read" in check["found"]]
+    assert hidden == ["data server", "persistence", "memory", "streams"]
+    assert PASSWORD not in printed
+
+
+def test_a_server_that_deletes_jobs_fails(environment, tmp_path):
+    """Eviction is a failure; no append-only file and large stream nodes are warnings."""
+    config = {
+        "appendonly": "no",
+        "maxmemory": "100mb",
+        "maxmemory-policy": "allkeys-lru",
+        "stream-node-max-bytes": "4096",
+    }
+    with RedisServer(directory=tmp_path, config=config) as careless:
+        status, checks, _ = examine(environment | {"GENQUEUE_DATA_URL": careless.url()})
+    assert status == 1
+    levels = {name: checks[name]["level"] for name in ("persistence", "memory", "streams")}
+    assert levels == {"persistence": "warn", "memory": "fail", "streams": "warn"}
+
+
+def test_wrong_settings_are_all_listed_without_passwords():
+    """Nothing else is tried, and the table is plain text."""
+    wrong = {"GENQUEUE_DATA_URL": f"http://me:{PASSWORD}@h/0", "GENQUEUE_SLOTS": "many", "GENQUEUE_LANES": "turbo"}
+    ended = CliRunner(env=wrong).invoke(main, ["doctor"])
+    assert ended.exit_code == 1
+    rows = [line for line in ended.stdout.splitlines() if line.startswith("fail")]
+    assert len(rows) == 3
+    assert all(any(name in row for row in rows) for name in wrong)
+    assert PASSWORD not in ended.output

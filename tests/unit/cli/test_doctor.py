@@ -1,0 +1,78 @@
+"""What the doctor makes of what it reads."""
+
+import pytest
+
+from genqueue.lanes import QUEUES
+from genqueue_worker.doctor.endpoint import api_key, endpoint
+from genqueue_worker.doctor.finding import Finding, without_secrets
+from genqueue_worker.doctor.fleet import queues, workers
+from genqueue_worker.doctor.server import deployment, memory, persistence, stream_nodes, version
+from genqueue_worker.providers.probe import Probe
+from genqueue_worker.settings import WorkerSettings
+
+ALL = frozenset(QUEUES)
+HIGH = frozenset({"generate.high", "generate.high.again"})
+
+
+def answered(status=200, problem=""):
+    """Return a probe that reached its endpoint."""
+    return Probe(reached=True, status=status, protocol="HTTP/2", seconds=0.0123, problem=problem)
+
+
+UNREACHED = Probe(reached=False, status=None, protocol="", seconds=1.0, problem="refused")
+
+
+@pytest.mark.parametrize(
+    ("finding", "level", "words"),
+    [
+        (version("h", {"redis_version": "7.0.15"}), "ok", "Redis 7.0.15"),
+        (version("h", {"redis_version": "7.2.4", "valkey_version": "9.1.2"}), "ok", "Valkey 9.1.2"),
+        (version("h", {"redis_version": "6.2.1"}), "fail", "6.2.1"),
+        (version("h", {"redis_version": "8.0.0", "role": "slave"}), "fail", "replica"),
+        (version("h", {}), "warn", "cannot be read"),
+        (persistence({"aof_enabled": 1}, {"appendfsync": "always"}), "ok", "loses nothing"),
+        (persistence({"aof_enabled": 1}, {"appendfsync": "everysec"}), "ok", "last second"),
+        (persistence({"aof_enabled": 1}, {"appendfsync": "no"}), "warn", "half minute"),
+        (persistence({"aof_enabled": 1}, {}), "ok", "cannot be read"),
+        (persistence({"aof_enabled": 0}, {}), "warn", "appendonly no"),
+        (persistence({}, {}), "warn", "cannot be read"),
+        (memory({"maxmemory_policy": "noeviction", "maxmemory": 2**30}), "ok", "1024 MB"),
+        (memory({"maxmemory_policy": "allkeys-lru", "maxmemory": 0}), "warn", "no maxmemory"),
+        (memory({"maxmemory_policy": "allkeys-lru", "maxmemory": 2**30}), "fail", "allkeys-lru"),
+        (memory({}), "warn", "cannot be read"),
+        (stream_nodes({"stream-node-max-bytes": "512"}), "ok", "512"),
+        (stream_nodes({"stream-node-max-bytes": "4096"}), "warn", "4096"),
+        (stream_nodes({}), "ok", "cannot be read"),
+        (deployment("gq:meta", None, None, 64), "ok", "first process"),
+        (deployment("gq:meta", 64, 1, 64), "ok", "64 partitions"),
+        (deployment("gq:meta", 32, 1, 64), "fail", "32 partitions"),
+        (deployment("gq:meta", 64, 2, 64), "fail", "schema 2"),
+        (queues(dict.fromkeys(QUEUES, 1), {}), "warn", "high 2, normal 2, low 2"),
+        (queues(dict.fromkeys(QUEUES, 1), {"w": ALL}), "ok", "high 2"),
+        (queues(dict.fromkeys(QUEUES, 0), {}), "ok", "high 0"),
+        (workers({}), "warn", "none answers"),
+        (workers({"b": ALL, "a": HIGH}), "ok", "2: a, b"),
+        (workers({"a": HIGH}), "warn", "nobody consumes normal,low"),
+        (endpoint("https://x", answered()), "ok", "TLS, HTTP/2, 12 ms"),
+        (endpoint("http://x", answered()), "warn", "no TLS"),
+        (endpoint("https://x", answered(503, "busy")), "warn", "HTTP 503: busy"),
+        (endpoint("https://x", UNREACHED), "fail", "refused"),
+        (api_key(answered(), is_set=True), "ok", "accepted"),
+        (api_key(answered(400, "not valid"), is_set=True), "fail", "not valid"),
+        (api_key(answered(), is_set=False), "fail", "not set"),
+        (api_key(UNREACHED, is_set=True), "warn", "could not be seen"),
+    ],
+)
+def test_judgements(finding, level, words):
+    """Each state of affairs has its level; whatever is not ok comes with advice."""
+    assert finding.level == level
+    assert words in finding.found
+    assert finding.advice or level == "ok"
+
+
+def test_secrets_are_blotted_out_wherever_a_library_wrote_them():
+    """The key, passwords of URLs, and credentials in any URL."""
+    settings = WorkerSettings.load(data_url="redis://me:s3cr3t@h/0", gemini_api_key="AIzaKey")
+    told = "redis://me:p@ss@h/0 refused; used AIzaKey\nand s3cr3t"
+    finding = without_secrets(Finding("x", "fail", told, told), settings)
+    assert finding.found == finding.advice == "redis://***@h/0 refused; used *** and ***"
