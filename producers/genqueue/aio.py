@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from genqueue import jobs
 from genqueue.connections import AsyncConnection
 from genqueue.order import SubmitOptions, make_order
-from genqueue.patience import Patience
+from genqueue.patience import BRIEF, Patience
 from genqueue.settings import Settings
 from genqueue.tail import Reference, position, tail
 
@@ -102,7 +102,8 @@ class AsyncJob:
             JobNotFound: nobody knows the job.
         """
         position(after)
-        events = self._connection.follow(tail(await self._reference(), after, self._patience(timeout)))
+        patience = self._patience(timeout)
+        events = self._connection.follow(tail(await self._reference(patience), after, patience))
         async with aclosing(events):
             async for event in events:
                 yield event
@@ -114,7 +115,8 @@ class AsyncJob:
             JobFailed, JobCancelled, JobExpired: it ended without an answer.
             WaitTimeout: `timeout` seconds passed; the job goes on.
         """
-        return await self._connection.run(jobs.result(await self._reference(), self._patience(timeout)))
+        patience = self._patience(timeout)
+        return await self._connection.run(jobs.result(await self._reference(patience), patience))
 
     async def text(self, timeout: float | None = None) -> str:
         """Wait for the end and return the answer's text; raises as `result`."""
@@ -128,9 +130,9 @@ class AsyncJob:
         """End the job for this caller; returns False when it had ended before."""
         return await self._connection.run(jobs.cancel(await self._reference(), self._connection.keys))
 
-    async def _reference(self) -> Reference:
+    async def _reference(self, patience: Patience = BRIEF) -> Reference:
         if self._found is None:
-            self._found = await self._connection.run(jobs.look_up(self._connection.keys, self.id))
+            self._found = await self._connection.run(jobs.look_up(self._connection.keys, self.id, patience))
         return self._found
 
     def _patience(self, timeout: float | None) -> Patience:

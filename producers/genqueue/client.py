@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from genqueue import jobs
 from genqueue.connections import BlockingConnection
 from genqueue.order import SubmitOptions, make_order
-from genqueue.patience import Patience
+from genqueue.patience import BRIEF, Patience
 from genqueue.settings import Settings
 from genqueue.tail import Reference, position, tail
 
@@ -99,7 +99,8 @@ class Job:
             JobNotFound: nobody knows the job.
         """
         position(after)
-        return self._connection.follow(tail(self._reference(), after, self._patience(timeout)))
+        patience = self._patience(timeout)
+        return self._connection.follow(tail(self._reference(patience), after, patience))
 
     def result(self, timeout: float | None = None) -> Result:
         """Wait for the end and return the whole answer.
@@ -108,7 +109,8 @@ class Job:
             JobFailed, JobCancelled, JobExpired: it ended without an answer.
             WaitTimeout: `timeout` seconds passed; the job goes on.
         """
-        return self._connection.run(jobs.result(self._reference(), self._patience(timeout)))
+        patience = self._patience(timeout)
+        return self._connection.run(jobs.result(self._reference(patience), patience))
 
     def text(self, timeout: float | None = None) -> str:
         """Wait for the end and return the answer's text; raises as `result`."""
@@ -122,9 +124,9 @@ class Job:
         """End the job for this caller; returns False when it had ended before."""
         return self._connection.run(jobs.cancel(self._reference(), self._connection.keys))
 
-    def _reference(self) -> Reference:
+    def _reference(self, patience: Patience = BRIEF) -> Reference:
         if self._found is None:
-            self._found = self._connection.run(jobs.look_up(self._connection.keys, self.id))
+            self._found = self._connection.run(jobs.look_up(self._connection.keys, self.id, patience))
         return self._found
 
     def _patience(self, timeout: float | None) -> Patience:

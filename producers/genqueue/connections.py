@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,14 +10,12 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from genqueue import scripts
 from genqueue.deployment import Deployment, join
-from genqueue.dispatch import Dispatcher, make_app
+from genqueue.dispatch import make_dispatcher
 from genqueue.errors import ServerUnavailable
 from genqueue.events import Event
 from genqueue.keys import Keys
@@ -37,7 +34,8 @@ T = TypeVar("T")
 #: Entries one read of a stream returns at most.
 PAGE = 512
 
-_AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
+#: The server is away or refuses (it loads, is out of memory, turned replica, wants a password): it may take us again.
+_AWAY = (RedisError, OSError)
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
@@ -78,13 +76,12 @@ class BlockingConnection:
         self.settings = settings
         self.keys = Keys(settings.key_prefix, settings.partitions)
         self._deployment: Deployment | None = None
-        self._joining = threading.Lock()
         self._server = server_name(settings.data_url)
         options, retry = connection_options(settings), Retry(NoBackoff(), 0)
         self._commands = redis.Redis.from_url(settings.data_url, **options, retry=retry)
         options["socket_timeout"] += 2 * BLOCK
         self._reads = redis.Redis.from_url(settings.data_url, **options, retry=retry)
-        self._dispatcher = Dispatcher(make_app(settings.broker))
+        self._dispatcher = make_dispatcher(settings.broker)
 
     def run(self, operation: Tailing[T]) -> T:
         """Carry out an operation and return what it returns; its events are dropped."""
@@ -112,10 +109,10 @@ class BlockingConnection:
 
     def deployment(self, patience: Patience = BRIEF) -> Deployment:
         """Return the deployment, joining it on first use."""
-        with self._joining:
-            if self._deployment is None:
-                self._deployment = self.run(persist(lambda: join(self.keys), patience))
-            return self._deployment
+        # No lock: joining twice does no harm, and while the server is away every thread gets its error as soon.
+        if self._deployment is None:
+            self._deployment = self.run(persist(lambda: join(self.keys), patience))
+        return self._deployment
 
     def _execute(self, step: Step) -> Any:
         """Carry out a step and return its reply, or a ServerUnavailable to throw into the operation."""
@@ -162,13 +159,12 @@ class AsyncConnection:
         self.settings = settings
         self.keys = Keys(settings.key_prefix, settings.partitions)
         self._deployment: Deployment | None = None
-        self._joining = asyncio.Lock()
         self._server = server_name(settings.data_url)
         options, retry = connection_options(settings), AsyncRetry(NoBackoff(), 0)
         self._commands = redis.asyncio.Redis.from_url(settings.data_url, **options, retry=retry)
         options["socket_timeout"] += 2 * BLOCK
         self._reads = redis.asyncio.Redis.from_url(settings.data_url, **options, retry=retry)
-        self._dispatcher = Dispatcher(make_app(settings.broker))
+        self._dispatcher = make_dispatcher(settings.broker)
 
     async def run(self, operation: Tailing[T]) -> T:
         """Carry out an operation and return what it returns; its events are dropped."""
@@ -195,13 +191,21 @@ class AsyncConnection:
 
     async def deployment(self, patience: Patience = BRIEF) -> Deployment:
         """Return the deployment, joining it on first use."""
-        async with self._joining:
-            if self._deployment is None:
-                self._deployment = await self.run(persist(lambda: join(self.keys), patience))
-            return self._deployment
+        if self._deployment is None:
+            self._deployment = await self.run(persist(lambda: join(self.keys), patience))
+        return self._deployment
 
     async def _execute(self, step: Step) -> Any:
         """Carry out a step and return its reply, or a ServerUnavailable to throw into the operation."""
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
+        reply = await self._carry_out(step)
+        if task and task.cancelling() > cancels:
+            # Under Python 3.11 a redis command swallows a cancellation that comes as it ends.
+            raise asyncio.CancelledError
+        return reply
+
+    async def _carry_out(self, step: Step) -> Any:
         try:
             match step:
                 case Run(call):

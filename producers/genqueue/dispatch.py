@@ -11,8 +11,9 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from genqueue.errors import SettingsError, shown
 from genqueue.lanes import QUEUES, TASK
-from genqueue.settings import server_name
+from genqueue.settings import server_name, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,6 +56,19 @@ def make_app(broker: str, **configuration: Any) -> Celery:
         **configuration,
     )
     return app
+
+
+def make_dispatcher(broker: str) -> Dispatcher:
+    """Return what rings the broker; raises SettingsError for a broker that nothing here can talk to."""
+    app = make_app(broker)
+    # Whoever publishes does not wait for an absent broker: the sweep publishes what it did not get.
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "max_retries": 0}
+    try:
+        return Dispatcher(app)
+    except (KeyError, ImportError) as error:
+        url = shown(without_credentials(broker))
+        problem = f"GENQUEUE_BROKER_URL: got {url}, expected a broker whose Kombu transport is installed ({error})"
+        raise SettingsError([problem]) from error
 
 
 class Dispatcher:

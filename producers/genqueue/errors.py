@@ -29,7 +29,10 @@ SHOWN = 80
 
 def shown(value: object) -> str:
     """Return a short, safe form of a value for a message."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a caller's object may fail in any way; the message about it must not
+        return f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
 
 

@@ -21,6 +21,7 @@ Every entry also has `v` (1), `attempt` and `n` (number within the attempt, from
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Version of the event contract.
 VERSION: Final = 1
+
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 #: Types that end a stream; exactly one, the last entry.
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled", "expired"})
@@ -65,7 +68,7 @@ class Event:
     @property
     def part(self) -> Any:
         """Decoded JSON of a `part`; None for every other type."""
-        return json.loads(self.fields["json"]) if self.type == "part" else None
+        return json.loads(self.fields.get("json", "null")) if self.type == "part" else None
 
     @property
     def terminal(self) -> bool:
@@ -75,7 +78,7 @@ class Event:
 
 def decode(entry_id: bytes | str, raw: Mapping[bytes, bytes]) -> Event:
     """Return the event of one stream entry; unknown types and fields are kept as they are."""
-    fields = {name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()}
+    fields = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in raw.items()}
     return Event(
         id=entry_id.decode() if isinstance(entry_id, bytes) else entry_id,
         type=fields.get("type", ""),
@@ -86,7 +89,7 @@ def decode(entry_id: bytes | str, raw: Mapping[bytes, bytes]) -> Event:
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text and text.isdigit() else 0
+    return int(text) if text and _NUMBER.fullmatch(text) else 0
 
 
 def text_of(events: Iterable[Event]) -> str:

@@ -9,6 +9,9 @@ from typing import Any
 
 from genqueue.errors import InvalidRequest
 
+#: Largest and smallest integer: what every JSON reader on the way keeps exactly.
+_INTEGERS = range(-(2**63), 2**64)
+
 #: Deepest nesting a request may have; json and the provider both give up far beyond it.
 MAX_DEPTH = 100
 
@@ -17,7 +20,8 @@ def canonical(value: Any, field: str = "request", depth: int = 0) -> Any:
     """Return a JSON value in its canonical form: integral floats as integers, tuples as lists.
 
     Raises:
-        InvalidRequest: not JSON (NaN, infinity, lone surrogates, other types) or nested over MAX_DEPTH.
+        InvalidRequest: not JSON (NaN, infinity, lone surrogates, other types), an integer of over 64 bits, or nested
+            over MAX_DEPTH.
     """
     if depth > MAX_DEPTH:
         raise InvalidRequest(field.split(".", maxsplit=1)[0], "...", f"JSON nested at most {MAX_DEPTH} deep")
@@ -26,7 +30,9 @@ def canonical(value: Any, field: str = "request", depth: int = 0) -> Any:
     if isinstance(value, str):
         return _text(value, field)
     if isinstance(value, int):
-        return value
+        if not _INTEGERS.start <= value < _INTEGERS.stop:
+            raise InvalidRequest(field, value, "an integer of at most 64 bits")
+        return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidRequest(field, value, "a finite number")
@@ -52,7 +58,7 @@ def _text(value: str, field: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InvalidRequest(field, value, "text that is valid Unicode (it has a lone surrogate)") from error
-    return str(value)
+    return str.__str__(value)  # of a string enum its value, not its name
 
 
 def encode(value: Any) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from genqueue import ledger
-from genqueue.errors import JobNotFound
+from genqueue.deployment import join
+from genqueue.errors import InvalidRequest, JobNotFound, StreamGone
 from genqueue.fingerprint import fingerprint
 from genqueue.patience import BRIEF, Patience, persist
 from genqueue.result import ENDED, Result, Status, ending_error, read_result
@@ -32,7 +34,7 @@ def reference_of(keys: Keys, job: str, flight: str, mark: str) -> Reference:
 def prepare(order: Order, deployment: Deployment, settings: Settings) -> ledger.Submission:
     """Return the submission of an order: its ids are made here, so that it can be repeated without harm."""
     keys, options = deployment.keys, order.options
-    document = order.request.encode()
+    document = order.document
     shared = ""
     if options.share != "none":
         scope = f"tenant:{options.tenant}" if options.share == "tenant" else "global"
@@ -61,24 +63,45 @@ def prepare(order: Order, deployment: Deployment, settings: Settings) -> ledger.
 
 
 def submit(order: Order, deployment: Deployment, settings: Settings) -> Operation[Reference]:
-    """Accept a job, then ring the broker; returns where its events are."""
-    keys = deployment.keys
-    submission = prepare(order, deployment, settings)
-    # Idempotent by the job's id, so a lost reply may simply be asked for again.
-    reply = yield from persist(lambda: _run(ledger.submit(keys, submission)), BRIEF)
-    accepted = ledger.parse_submit(reply)
+    """Accept a job, then ring the broker; returns where its events are.
+
+    Raises:
+        InvalidRequest: the deadline passed before the server had the request; nothing was queued.
+    """
+    submission, accepted = yield from _offer(order, deployment, settings)
+    if accepted.status == "late":
+        # This machine's clock may have been set since the deployment was joined: read the server's once more.
+        deployment = yield from persist(lambda: join(deployment.keys), BRIEF)
+        submission, accepted = yield from _offer(order, deployment, settings)
+    if accepted.status == "late":
+        seconds = order.options.deadline or settings.deadline(order.options.lane)
+        raise InvalidRequest("deadline", seconds, "more seconds: it passed before the request reached the server")
     if accepted.publication is not None:
         yield Publish(accepted.publication)
-    return reference_of(keys, submission.job, accepted.flight, submission.mark)
+    return reference_of(deployment.keys, submission.job, accepted.flight, submission.mark)
+
+
+def _offer(
+    order: Order, deployment: Deployment, settings: Settings
+) -> Operation[tuple[ledger.Submission, ledger.Submitted]]:
+    submission = prepare(order, deployment, settings)
+    # Idempotent by the job's id, so a lost reply may simply be asked for again.
+    reply = yield from persist(lambda: _run(ledger.submit(deployment.keys, submission)), BRIEF)
+    return submission, ledger.parse_submit(reply)
 
 
 def _run(call: Call) -> Operation[Any]:
     return (yield Run(call))
 
 
-def look_up(keys: Keys, job_id: str) -> Operation[Reference]:
+def _query(query: Query) -> Operation[Any]:
+    return (yield query)
+
+
+def look_up(keys: Keys, job_id: str, patience: Patience = BRIEF) -> Operation[Reference]:
     """Return where a job's events are; raises JobNotFound when nobody knows it."""
-    ((flight, mark),) = yield Query((("HMGET", keys.job(job_id), "flight", "mark"),))
+    asked = Query((("HMGET", keys.job(job_id), "flight", "mark"),))
+    ((flight, mark),) = yield from persist(lambda: _query(asked), patience)
     if flight is None:
         raise JobNotFound(job_id)
     return reference_of(keys, job_id, flight.decode(), (mark or b"").decode())
@@ -86,12 +109,13 @@ def look_up(keys: Keys, job_id: str) -> Operation[Reference]:
 
 def status(reference: Reference) -> Operation[Status]:
     """Return where a job is; raises JobNotFound after its retention."""
-    job, flight = yield Query(
+    asked = Query(
         (
             ("HMGET", reference.job_key, "lane", "tenant", "deadline", "left"),
             ("HMGET", reference.flight_key, "state", "attempt", "tries", "losses"),
         )
     )
+    job, flight = yield from persist(lambda: _query(asked), BRIEF)
     lane, tenant, deadline, left = (_text(value) for value in job)
     state, *counters = (_text(value) for value in flight)
     if not lane or not state:
@@ -118,7 +142,8 @@ def result(reference: Reference, patience: Patience) -> Tailing[Result]:
     """
     found, newest = yield from persist(lambda: _ended(reference), patience)
     if found is None and newest is not None:
-        yield from tail(reference, newest, patience)
+        with suppress(StreamGone):  # its end may be older than the stream's time to live when an outage is over
+            yield from tail(reference, newest, patience)
         found, _ = yield from persist(lambda: _ended(reference), patience)
     if found is None:
         raise JobNotFound(reference.job_id)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from genqueue.errors import InvalidRequest
-from genqueue.request import GenerateRequest, GenerationConfig, JobOptions, build_options, build_request
+from genqueue.request import GenerationConfig, JobOptions, build_options, build_request
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from genqueue.lanes import Lane
     from genqueue.request import Cache, Share
 
@@ -47,17 +46,23 @@ class SubmitOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A validated request with its options: all that submit needs."""
+    """A validated request with its options: all that submit needs.
 
-    request: GenerateRequest
+    Attributes:
+        document: the request as canonical JSON.
+    """
+
+    document: bytes
     options: JobOptions
 
 
 def make_order(contents: object, model: str, arguments: Mapping[str, Any]) -> Order:
     """Return the order for the arguments of `submit`; raises InvalidRequest naming the first one that is wrong."""
-    config = dict(arguments.get("config") or {})
+    config = _fields(arguments.get("config"))
     options = {name: arguments[name] for name in JobOptions.model_fields if name in arguments}
-    for name in arguments.keys() - options.keys() - {"config", "system_instruction"}:
+    for name in arguments:
+        if name in options or name in {"config", "system_instruction"}:
+            continue
         if name not in GenerationConfig.model_fields:
             raise InvalidRequest(name, arguments[name], "no such argument; see JobOptions and GenerationConfig")
         if name in config:
@@ -66,4 +71,12 @@ def make_order(contents: object, model: str, arguments: Mapping[str, Any]) -> Or
     request = build_request(
         contents, model=model, system_instruction=arguments.get("system_instruction"), config=config
     )
-    return Order(request, build_options(**options))
+    return Order(request.encode(), build_options(**options))
+
+
+def _fields(config: object) -> dict[str, Any]:
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        raise InvalidRequest("config", config, "a mapping with the fields of GenerationConfig")
+    return dict(config)

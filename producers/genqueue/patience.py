@@ -38,14 +38,19 @@ BRIEF: Final = Patience(reconnect=0.5)
 
 
 def persist(begin: Callable[[], Operation[T]], patience: Patience) -> Operation[T]:
-    """Carry out an operation, again and again while the server is away, until the patience is used up."""
+    """Carry out an operation, again and again while the server is away, until the patience is used up.
+
+    Raises:
+        ServerUnavailable: it was away for longer than `patience.reconnect`, or than the caller's timeout.
+    """
+    limit = patience.reconnect if patience.timeout is None else min(patience.reconnect, patience.timeout)
     away_since: float | None = None
     while True:
         try:
             return (yield from begin())
         except ServerUnavailable:
             now = time.monotonic()
-            away_since = away_since or now
-            if now - away_since >= patience.reconnect:
+            away_since = now if away_since is None else away_since
+            if now - away_since >= limit:
                 raise
         yield Pause(RETRY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -169,11 +169,12 @@ class JobOptions(BaseModel):
 
 def contents_of(value: object, field: str = "contents") -> list[dict[str, Any]]:
     """Return Gemini-shaped contents for a text, a part, a content, or a list of them; raises InvalidRequest."""
-    items = list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+    items = list(cast("Sequence[Any]", value)) if several else [value]
     turns: list[dict[str, Any]] = []
     loose: list[dict[str, Any]] = []
     for index, item in enumerate(items):
-        where = f"{field}[{index}]" if isinstance(value, Sequence) and not isinstance(value, str) else field
+        where = f"{field}[{index}]" if several else field
         if isinstance(item, Mapping) and "parts" in item:
             if loose:
                 turns.append({"role": "user", "parts": loose})
@@ -192,8 +193,8 @@ def _content(item: Mapping[str, Any], field: str) -> dict[str, Any]:
     unknown = set(item) - {"role", "parts"}
     if unknown:
         raise InvalidRequest(f"{field}.{min(unknown, key=str)}", item, "only role and parts")
-    role = item.get("role") or "user"
-    if role not in _ROLES:
+    role = "user" if item.get("role") is None else item["role"]
+    if not isinstance(role, str) or role not in _ROLES:
         raise InvalidRequest(f"{field}.role", role, "one of " + ", ".join(_ROLES))
     parts = item["parts"]
     if isinstance(parts, (str, Mapping)):
@@ -213,7 +214,7 @@ def _part(item: object, field: str) -> dict[str, Any]:
         return {"text": item}
     if not isinstance(item, Mapping) or not item:
         raise InvalidRequest(field, item, "a text, or a part such as {'text': ...}")
-    part: dict[str, Any] = {_PART_KEYS.get(str(name), name): value for name, value in item.items()}
+    part: dict[Any, Any] = {_PART_KEYS.get(str(name), name): value for name, value in item.items()}
     if "text" in part and not isinstance(part["text"], str):
         raise InvalidRequest(f"{field}.text", part["text"], "a text")
     for name in _BLOB_KEYS & part.keys():
@@ -250,7 +251,7 @@ def build_request(
         "model": model,
         "contents": contents,
         "system_instruction": system_instruction,
-        "config": config or {},
+        "config": {} if config is None else config,
     }
     try:
         return GenerateRequest.model_validate(values)

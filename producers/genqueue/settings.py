@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.connection import parse_url
 
 from genqueue.errors import SettingsError, shown
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 PREFIX = "GENQUEUE_"
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+#: From a millisecond, the server's smallest unit, to ten years.
+Seconds = Annotated[float, Field(ge=0.001, le=315_360_000, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 
 
@@ -37,7 +40,10 @@ class Settings(BaseSettings):
         reconnect_timeout: how long a reader goes on through an outage of the data server.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    # Values stay out of pydantic's own messages: a URL may hold a password.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     data_url: str = "redis://127.0.0.1:6379/0"
     broker_url: str | None = None
@@ -55,10 +61,20 @@ class Settings(BaseSettings):
     command_timeout: Seconds = 1.2
     reconnect_timeout: Seconds = 60.0
 
-    @field_validator("data_url", "broker_url")
+    @field_validator("data_url")
     @classmethod
-    def _url(cls, value: str | None) -> str | None:
-        if value is not None and not urlsplit(value).scheme:
+    def _data_url(cls, value: str) -> str:
+        try:
+            parse_url(value)
+        except ValueError:
+            # Not from it: its words may be a piece of the password.
+            raise ValueError("expected a URL such as redis://host:6379/0, with passwords percent-encoded") from None
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
             raise ValueError("expected a URL such as redis://host:6379/0")
         return value
 
@@ -74,19 +90,38 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Return settings from the environment and overrides; raises SettingsError listing every problem."""
+        problems = [f"{name}: no such setting" for name in overrides if name not in cls.model_fields]
         try:
-            return cls(**overrides)
+            settings = cls(**overrides)
         except ValidationError as error:
-            raise SettingsError([_problem(item) for item in error.errors(include_url=False)]) from error
+            raise SettingsError([*problems, *map(_problem, error.errors(include_url=False))]) from error
+        if problems:
+            raise SettingsError(problems)
+        return settings
 
 
 def _problem(item: Any) -> str:
     name = "_".join(str(step) for step in item["loc"]).upper() or "SETTINGS"
     variable = name if name.startswith(PREFIX) else PREFIX + name
-    return f"{variable}: got {shown(item['input'])}, {item['msg'][0].lower()}{item['msg'][1:]}"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{variable}: got {_safe(variable, item['input'])}, {message[0].lower()}{message[1:]}"
+
+
+def _safe(variable: str, value: object) -> str:
+    if variable.endswith("_KEY"):
+        return "***"
+    return shown(without_credentials(value) if variable.endswith("_URL") and isinstance(value, str) else value)
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL, or what was meant to be one, without its user, password and options."""
+    return re.sub(r"\?.*", "?***", re.sub(r"^([^/@]*//)?.*@", r"\1***@", url, flags=re.DOTALL), flags=re.DOTALL)
 
 
 def server_name(url: str) -> str:
     """Return a server's address without its credentials, for messages and logs."""
+    if ";" in url:  # a list of brokers
+        return without_credentials(url)
     parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}"
+    port = parts.port or 6379
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{port}{parts.path}"

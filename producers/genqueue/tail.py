@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from genqueue import events
-from genqueue.errors import InvalidRequest, StreamGone, WaitTimeout
+from genqueue.errors import InvalidRequest, ServerUnavailable, StreamGone, WaitTimeout
 from genqueue.patience import Patience, persist
 from genqueue.steps import BLOCK, Query, Wait
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
-_ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}")
+#: Each half of an entry's id is less.
+_ID_LIMIT = 2**64
+
+_ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,9 @@ def position(after: Event | str | None) -> str:
     if after is None:
         return "0-0"
     entry_id = after.id if isinstance(after, events.Event) else after
-    if not isinstance(entry_id, str) or not _ENTRY_ID.fullmatch(entry_id):
-        raise InvalidRequest("after", entry_id, "an event's id, like 1700000000000-0")
-    return entry_id
+    if isinstance(entry_id, str) and _ENTRY_ID.fullmatch(entry_id) and max(_order(entry_id)) < _ID_LIMIT:
+        return entry_id
+    raise InvalidRequest("after", entry_id, "an event's id, like 1700000000000-0")
 
 
 def tail(reference: Reference, after: Event | str | None, patience: Patience) -> Tailing[None]:
@@ -58,16 +61,19 @@ def tail(reference: Reference, after: Event | str | None, patience: Patience) ->
 
     Raises:
         StreamGone: the stream has expired, or expires while it is read.
-        WaitTimeout: the caller's timeout passed.
+        WaitTimeout: the caller's timeout passed; never in front of events that are there already.
         ServerUnavailable: the server was away for longer than the patience allows.
     """
     last = position(after)
     deadline = None if patience.timeout is None else time.monotonic() + patience.timeout
     if after is not None and (yield from persist(lambda: _ended_before(reference, last), patience)):
         return
+    # Every stream has a first entry from its beginning, so there is nothing to wait for.
+    block = 0.0 if after is None else BLOCK
     while True:
-        read = partial(_read, reference, last, deadline, patience)
+        read = partial(_read, reference, last, Waiting(block, deadline, patience.timeout or 0))
         entries = yield from persist(read, patience)
+        block = BLOCK
         for entry_id, raw in entries:
             event = events.decode(entry_id, raw)
             last = event.id
@@ -78,22 +84,41 @@ def tail(reference: Reference, after: Event | str | None, patience: Patience) ->
                 return
 
 
-def _seconds(reference: Reference, deadline: float | None, patience: Patience) -> float:
-    if deadline is None:
-        return BLOCK
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise WaitTimeout(reference.job_id, patience.timeout or 0)
-    return min(BLOCK, left)
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How long one read may take.
+
+    Attributes:
+        block: seconds for the first entry to come.
+        deadline: moment, by the monotonic clock, at which the caller's timeout passes.
+        timeout: that timeout, for the message.
+    """
+
+    block: float
+    deadline: float | None
+    timeout: float
+
+    def left(self) -> float:
+        """Return seconds until the deadline; 0 when it has passed."""
+        return BLOCK if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
 
-def _read(reference: Reference, last: str, deadline: float | None, patience: Patience) -> Operation[Entries]:
-    entries: Entries = yield Wait(reference.stream, last, _seconds(reference, deadline, patience))
-    if not entries:
+def _read(reference: Reference, last: str, waiting: Waiting) -> Operation[Entries]:
+    left = waiting.left()
+    try:
+        entries: Entries = yield Wait(reference.stream, last, min(waiting.block, left))
+        if entries:
+            return entries
         # A blocking read of an absent key waits for ever.
         (exists,) = yield Query((("EXISTS", reference.stream),))
-        if not exists:
-            raise StreamGone(reference.job_id)
+    except ServerUnavailable as away:
+        if left:
+            raise
+        raise WaitTimeout(reference.job_id, waiting.timeout) from away
+    if not exists:
+        raise StreamGone(reference.job_id)
+    if not left:
+        raise WaitTimeout(reference.job_id, waiting.timeout)
     return entries
 
 

@@ -83,7 +83,7 @@ def test_a_process_that_dies_ends_up_with_status_1():
 
         up.read_until("worker-1 was killed by SIGKILL; its last lines:")
         assert up.finish() == 1
-        assert any(re.match(r"genqueue  \|   .*worker-1@\S+ ready\.$", line) for line in up.lines)
+        assert any(re.match(r"genqueue  \|   .*worker\.ready name=worker-1@", line) for line in up.lines)
         assert up.traces() == []
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from celery.signals import celeryd_after_setup
+from celery.signals import celeryd_after_setup, celeryd_init
 
 from genqueue.dispatch import make_app
 from genqueue.lanes import LANES, queues_of
 from genqueue_worker import tasks
+from genqueue_worker.event_batches import EventBatches
 from genqueue_worker.runtime import Runtime, running
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
         settings.broker,
         worker_pool="genqueue_worker.pool:TaskPool",
         worker_concurrency=settings.slots,
-        broker_transport="genqueue_worker.transport:Transport",
         worker_prefetch_multiplier=1,
         # Acknowledged before the claim: the ledger, not the broker, keeps the promise.
         task_acks_late=False,
@@ -46,7 +46,7 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
 
     @asynccontextmanager
     async def lifespan(_pool: TaskPool) -> AsyncIterator[None]:
-        async with running(app, settings) as runtime:
+        async with running(settings) as runtime:
             live.append(runtime)
             try:
                 yield
@@ -54,8 +54,15 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
                 live.remove(runtime)
 
     app.genqueue_lifespan = lifespan
+    app.steps["consumer"].add(EventBatches)
     tasks.register(app, lambda: live[0])
     return app
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator] # Celery ships no types
+def consume_by_our_transport(conf: Any, **_: object) -> None:
+    """Give workers our transport; Flower and remote control know the broker by its URL's scheme."""
+    conf.broker_transport = "genqueue_worker.transport:Transport"
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator] # Celery ships no types

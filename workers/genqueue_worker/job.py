@@ -111,4 +111,7 @@ class Job:
 
 
 def _information(error: BaseException) -> ExceptionInfo:
-    return ExceptionInfo((type(error), error, error.__traceback__))
+    try:
+        raise error  # noqa: TRY301 - ExceptionInfo cannot be made of an exception that was never raised
+    except BaseException:  # noqa: BLE001 - the one just raised
+        return ExceptionInfo()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: Longest back-off between two tries, in seconds.
 MAX_DELAY = 60.0
 
+#: Longest wait a provider may ask for, in seconds; a job's deadline may end it sooner.
+MAX_TOLD = 86_400.0
+
 #: Back-off before the second try, in seconds; doubled for each further one.
 FIRST_DELAY = 1.0
 
@@ -122,5 +125,5 @@ def back_off(tries: int, told: float | None, chance: random.Random) -> float:
         told: seconds the provider asked for, if it did.
         chance: source of the jitter.
     """
-    ceiling = min(MAX_DELAY, FIRST_DELAY * 2.0**tries)
-    return max(told or 0.0, chance.uniform(0.0, ceiling))
+    ceiling = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(tries, 60))
+    return max(min(told or 0.0, MAX_TOLD), chance.uniform(0.0, ceiling))

@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import logging
 import os
+import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,8 @@ import uvloop
 from celery import signals
 from celery.concurrency.base import BasePool
 from celery.exceptions import ImproperlyConfigured
+from celery.utils import log as celery_log
+from celery.utils.functional import maybe_list
 from celery.worker import state as worker_state
 
 from genqueue_worker import cancellation
@@ -43,14 +46,17 @@ logger = logging.getLogger(__name__)
 
 #: Seconds running tasks may go on after a warm stop unless `genqueue_drain_timeout` says otherwise.
 DRAIN_TIMEOUT: Final = 20.0
-#: Seconds the lifespan may take to end after a warm stop.
+#: Seconds the lifespan may take to end.
 LIFESPAN_GRACE: Final = 10.0
-#: Seconds a cold stop waits for cancelled tasks, and again for the lifespan.
-COLD_GRACE: Final = 1.0
+#: Seconds to wait for the loop's thread, which goes on while a task ignores its cancellation.
+JOIN_GRACE: Final = 1.0
 #: Seconds between two looks at the clock while draining; whatever finishes is handled at once.
 _TICK: Final = 0.1
 #: Threads for tasks that are plain functions, for result backends and for name lookups.
 _THREADS: Final = 32
+#: Seconds after which a busy thread must hand the interpreter on; the loop and the hub trade it all the time, and with
+#: Python's 5 ms a busy loop holds up each step of a pick-up by as much.
+SWITCH_INTERVAL: Final = 0.001
 #: Exit status when the lifespan failed.
 _FAILED: Final = 1
 
@@ -73,6 +79,7 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         self._jobs: dict[int, Job] = {}
         self._numbers = itertools.count(1)
         self._closing: asyncio.Event
+        self._left = threading.Event()
         self._thread: threading.Thread | None = None
         self._stop_signals = 0
         self._refusing = False
@@ -85,12 +92,13 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
             raise ImproperlyConfigured("TaskPool needs a broker with an event loop: redis://, rediss:// or amqp://")
         check_tasks(self.app.tasks.values())
         SLOTS.limit = self.limit
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run_loop, args=(ready,), name="genqueue-loop", daemon=True)
         self._thread.start()
         error = ready.exception()
         if error is not None:
-            self._thread.join(COLD_GRACE)
+            self._thread.join(JOIN_GRACE)
             logger.critical("pool.start_failed error=%s", _one_line(error))
             logger.debug("pool.start_failed", exc_info=error)
             raise SystemExit(_FAILED)
@@ -112,18 +120,16 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         **options: Any,
     ) -> Job:
         """Accept a task and start it on the loop; never blocks. Celery's own tracer comes first and is not used."""
-        soft = options.get("soft_timeout") or self.options.get("soft_timeout")
-        hard = options.get("timeout") or self.options.get("timeout")
         success, failure = options["callback"], options["error_callback"]  # bound methods of Celery's request
         callbacks = Callbacks(success.__self__, success, failure, options["timeout_callback"])
-        job = Job(next(self._numbers), Message(*args), Limits(soft, hard), callbacks)
+        job = Job(next(self._numbers), Message(*args), self._limits(callbacks.request), callbacks)
         if self._refusing or not self._running:
             return job  # the worker is stopping: not accepted, so Celery hands the message back
         self._jobs[job.number] = job
         SLOTS.take()
+        self.loop.call_soon_threadsafe(self._launch, job)  # first, as accepting may already terminate it
         if accept_callback is not None:
             guarded(accept_callback, job.number, time.monotonic())
-        self.loop.call_soon_threadsafe(self._launch, job)
         return job
 
     def terminate_job(self, pid: int, _signal: object = None) -> None:
@@ -143,6 +149,15 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         self.limit = max(1, self.limit - n)
         SLOTS.limit = self.limit
 
+    def _limits(self, request: Any) -> Limits:
+        # Not the `timeout` options of on_apply: those hold the task's limits as they were when the worker connected,
+        # before any remote control command `time_limit`.
+        hard, soft = request.time_limits
+        return Limits(
+            soft or request.task.soft_time_limit or self.options.get("soft_timeout"),
+            hard or request.task.time_limit or self.options.get("timeout"),
+        )
+
     def _retire(self, ending: Ending) -> None:
         try:
             if ending.callback is not None:
@@ -161,10 +176,16 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
             "timeouts": [self.options.get("soft_timeout") or 0, self.options.get("timeout") or 0],
         }
 
-    # Stopping: on the main thread, the hub not running; in a cold stop inside Celery's signal handler.
+    # Stopping: on the main thread, the hub not running.
 
     def on_stop(self) -> None:
-        """Let running tasks end, then cancel the rest and wait for their cleanup, then leave the lifespan."""
+        """Let running tasks end for `genqueue_drain_timeout` seconds or until a second stop signal, then finish."""
+        if celery_log._in_sighandler:  # noqa: SLF001 - Celery has no other sign of it
+            # Celery's cold stop calls this inside its signal handler. What the signal interrupted may hold a lock of
+            # the event dispatcher or stand in the middle of a command on the broker's connection, so nothing of Celery
+            # may be touched here: `on_terminate`, or the drain that was interrupted, does the rest.
+            self._relay.wake()
+            return
         if not self._running:
             return
         timeout = float(self.app.conf.get("genqueue_drain_timeout", DRAIN_TIMEOUT))
@@ -172,17 +193,27 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         self._pump_while(lambda: self._busy() and self._stop_signals <= signals_before, timeout)
         if self._busy():
             logger.warning("pool.drain_ended running=%d timeout=%.1fs: they are cancelled", len(self._jobs), timeout)
-            self._cancel_all()
-        self._pump_while(lambda: bool(self._jobs), CLEANUP_GRACE)
-        self._close(LIFESPAN_GRACE)
+        self._finish()
 
     def on_terminate(self) -> None:
-        """Cancel everything and stop the loop after a short wait."""
-        if not self._running:
-            return
+        """Finish without a drain."""
+        if self._running:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Cancel what runs, wait for its cleanup, then leave the lifespan and end the loop."""
         self._cancel_all()
-        self._pump_while(lambda: bool(self._jobs), COLD_GRACE)
-        self._close(COLD_GRACE)
+        self._pump_while(lambda: bool(self._jobs), CLEANUP_GRACE)
+        for job in self._jobs.values():
+            logger.warning("pool.task_left task=%s: it ignores its cancellation, fix it", job.message.name)
+        guarded(self.loop.call_soon_threadsafe, self._closing.set)
+        self._pump_while(lambda: not self._left.is_set(), LIFESPAN_GRACE)
+        if not self._left.is_set():
+            logger.warning("pool.lifespan_left after=%.1fs: genqueue_lifespan did not end", LIFESPAN_GRACE)
+        if self._thread is not None:
+            self._thread.join(JOIN_GRACE)
+        self._thread = None
+        signals.worker_shutting_down.disconnect(self._count_stop_signal)
 
     def _busy(self) -> bool:
         """Whether a task runs that nobody cancelled for good."""
@@ -190,22 +221,12 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         return any(job.cancellation.reason not in settled for job in self._jobs.values())
 
     def _cancel_all(self) -> None:
+        self._relay.run()  # those that ended have their own outcome
         for job in list(self._jobs.values()):
             if job.cancellation.reason != cancellation.SHUTDOWN:
                 # As Celery's own cold stop does: announced as cancelled, and left unacknowledged if it still was.
                 request = job.callbacks.request
                 guarded(request.cancel, self, None, not request.task.acks_late)
-
-    def _close(self, patience: float) -> None:
-        for job in self._jobs.values():
-            logger.warning("pool.task_left task=%s: it ignores its cancellation, fix it", job.message.name)
-        if self._running:
-            self.loop.call_soon_threadsafe(self._closing.set)
-        self._pump_while(lambda: self._running, patience)
-        if self._running:
-            logger.warning("pool.lifespan_left after=%.1fs: genqueue_lifespan did not end in time", patience)
-        self._thread = None
-        signals.worker_shutting_down.disconnect(self._count_stop_signal)
 
     def _pump_while(self, going_on: Callable[[], bool], patience: float) -> None:
         give_up = time.monotonic() + patience
@@ -215,8 +236,7 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
 
     def _count_stop_signal(self, **_: object) -> None:
         self._stop_signals += 1
-        if self._running:  # by way of the loop, as the hub's lock may be held by what this signal interrupted
-            self.loop.call_soon_threadsafe(self._relay.send, _wake)
+        self._relay.wake()
 
     @property
     def _running(self) -> bool:
@@ -229,8 +249,11 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
     # The loop's thread.
 
     def _run_loop(self, ready: Future[None]) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._live(ready))
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._live(ready))
+        except BaseException as error:  # noqa: BLE001 - a SystemExit in somebody's asyncio task ends the loop
+            self._relay.send(self._lost, error)
 
     async def _live(self, ready: Future[None]) -> None:
         self.loop = asyncio.get_running_loop()
@@ -240,19 +263,25 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
             async with self._lifespan():
                 ready.set_result(None)
                 await self._closing.wait()
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the main thread
+        except BaseException as error:
             if not ready.done():
                 ready.set_exception(error)
-                return
-            self._relay.send(self._lifespan_lost, error)
-            await self._closing.wait()  # the loop stays, for the running tasks to end on
+            elif isinstance(error, asyncio.CancelledError):
+                raise  # the loop itself ends: the thread says why
+            else:
+                self._relay.send(self._lost, error)
+                await self._closing.wait()  # the loop stays, for the running tasks to end on
+        finally:
+            self._left.set()
+            self._relay.wake()
 
     def _lifespan(self) -> AbstractAsyncContextManager[object]:
         enter = getattr(self.app, "genqueue_lifespan", None)
         return enter(self) if enter is not None else nullcontext()
 
-    def _lifespan_lost(self, error: BaseException) -> None:
-        logger.critical("pool.lifespan_lost error=%s: the worker stops", _one_line(error), exc_info=error)
+    def _lost(self, error: BaseException) -> None:
+        """Stop the worker: nothing can run without the lifespan or the loop."""
+        logger.critical("pool.lost error=%s: the worker stops", _one_line(error), exc_info=error)
         self._refusing = True
         self._cancel_all()
         worker_state.should_stop = _FAILED
@@ -262,13 +291,15 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         job.start(self.loop, run, self._relay.send, self._retire)
 
 
-def _wake() -> None:
-    """Do nothing: the call itself ends the hub's wait."""
-
-
 def _was_revoked(request: Any) -> bool:
-    stamps = getattr(request, "stamps", None) or {}
-    return request.id in worker_state.revoked or any(stamp in worker_state.revoked_stamps for stamp in stamps)
+    if request.id in worker_state.revoked:
+        return True
+    stamps = request.stamps or {}
+    return any(
+        not set(maybe_list(stamps[header])).isdisjoint(maybe_list(revoked))
+        for header, revoked in worker_state.revoked_stamps.items()
+        if header in stamps
+    )
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import threading
+import os
+import select
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -19,31 +21,42 @@ _WANTED_WHILE_DRAINING = frozenset({"ack_log_error", "reject_log_error", "_flush
 class Relay:
     """Run calls on the hub thread, in the order they were sent, whatever they raise.
 
-    A deque of our own with one `hub.call_soon` for all that waits: the hub keeps its ready calls in a set, so their
-    order is lost, and it runs them unguarded, so one that raises would end the worker.
+    A deque and a pipe that the hub reads, not `hub.call_soon`: the hub keeps ready calls in a set, which loses their
+    order; it runs them unguarded, so one that raises would end the worker; and what a ready call makes ready in its
+    turn (acknowledgements, events) would wait for the next poll to end, up to a second.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._announced = False
-        self._stirred = threading.Event()
         self._hub: Any = None
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._poller = select.poll()
+        self._poller.register(self._reader, select.POLLIN)
 
     def attach(self, hub: Any) -> None:
-        """Use this hub from now on; called again after each reconnect."""
+        """Use this hub from now on; called again after each reconnect, when the hub has forgotten its readers."""
         self._hub = hub
-        hub.call_soon(self.run)
+        hub.add_reader(self._reader, self.run)
 
     def send(self, function: Callable[..., object], *arguments: Any) -> None:
         """Have a function called on the hub thread soon; safe from any thread."""
         self._waiting.append((function, arguments))
-        self._stirred.set()
-        if not self._announced and self._hub is not None:
+        if not self._announced:
             self._announced = True
-            self._hub.call_soon(self.run)
+            self.wake()
+
+    def wake(self) -> None:
+        """End the wait of the hub or of `pump`; safe from any thread and in a signal handler, as it takes no lock."""
+        with contextlib.suppress(BlockingIOError):  # so many wake-ups wait that one more says nothing
+            os.write(self._writer, b"!")
 
     def run(self) -> None:
         """Make every waiting call; on the hub thread only, and safe when a signal handler enters it again."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 4096)
         self._announced = False
         while True:
             try:
@@ -58,8 +71,7 @@ class Relay:
         Calls, timers (heartbeats), acknowledgements and events go on; whatever else waits on the hub, such as reading
         more messages, is left alone.
         """
-        self._stirred.wait(patience)
-        self._stirred.clear()
+        self._poller.poll(patience * 1000)
         self.run()
         if self._hub is None:
             return

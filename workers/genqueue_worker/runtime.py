@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from genqueue.connections import AsyncConnection, connection_options
-from genqueue.dispatch import Dispatcher
+from genqueue.dispatch import make_dispatcher
 from genqueue.patience import Patience
 from genqueue_worker.courier import Courier
 from genqueue_worker.leases import Leases
@@ -27,8 +27,6 @@ from genqueue_worker.sweeper import Servers, Sweeper
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-
-    from celery import Celery
 
     from genqueue.keys import Keys
     from genqueue_worker.providers.seam import Provider
@@ -86,7 +84,7 @@ def make_provider(settings: WorkerSettings) -> tuple[GeminiProvider, Route]:
 
 
 @asynccontextmanager
-async def running(app: Celery, settings: WorkerSettings) -> AsyncIterator[Runtime]:
+async def running(settings: WorkerSettings) -> AsyncIterator[Runtime]:
     """Connect, warm the provider's connections, and do the process's background work while the block runs."""
     joining = AsyncConnection(settings)
     try:
@@ -99,7 +97,7 @@ async def running(app: Celery, settings: WorkerSettings) -> AsyncIterator[Runtim
         inbox = keys.inbox(name)
         courier = Courier(data, keys)
         leases = Leases(data, courier, keys, settings.lease_ms)
-        sweeper = Sweeper(Servers(data, broker, courier), keys, Dispatcher(app), settings)
+        sweeper = Sweeper(Servers(data, broker, courier), keys, make_dispatcher(settings.broker), settings)
         runtime = Runtime(keys, inbox, leases, courier, sweeper, provider, route)
         async with asyncio.TaskGroup() as background:
             work = (courier.run(), leases.renew(), leases.listen(inbox), sweeper.run())

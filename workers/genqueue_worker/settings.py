@@ -18,6 +18,10 @@ from genqueue.settings import Count, Seconds, Settings
 BROKER_SCHEMES = frozenset({"redis", "rediss"})
 
 
+#: Leases are renewed every second: a shorter one would be lost to a moment's delay.
+Lease = Annotated[float, Field(ge=2, le=3600, allow_inf_nan=False)]
+
+
 class WorkerSettings(Settings):
     """Settings of one worker process. Durations are seconds.
 
@@ -46,8 +50,8 @@ class WorkerSettings(Settings):
     slots: Annotated[int, Field(ge=1, le=10_000)] = 100
     lanes: str = ",".join(LANES)
     worker_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,60}$")] = "worker"
-    lease_high: Seconds = 4.0
-    lease_other: Seconds = 15.0
+    lease_high: Lease = 4.0
+    lease_other: Lease = 15.0
     sweep_interval: Seconds = 0.5
     sweep_slack: Seconds = 5.0
     drain_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0

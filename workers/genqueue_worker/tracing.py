@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import time
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +33,7 @@ from kombu.serialization import loads, prepare_accept_content
 from genqueue_worker import cancellation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from celery import Celery
 
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The task that runs here and its request; Celery's own stack is keyed by thread, and all coroutines share one.
-_running: ContextVar[tuple[str, Any] | None] = ContextVar("genqueue_running", default=None)
+#: The run around; Celery's own stacks are keyed by thread, and all coroutines share one.
+_running: ContextVar[_Run | None] = ContextVar("genqueue_running", default=None)
 
 #: State of a run that its cancellation ended, by reason.
 _STATE_OF = {
@@ -52,17 +53,21 @@ _STATE_OF = {
 
 
 class AsyncTask(Task):  # type: ignore[misc] # Celery ships no types
-    """Task base whose `self.request` is right inside coroutines; give it to the app as `task_cls`."""
+    """Task base that knows the run around it inside coroutines; give it to the app as `task_cls`."""
 
     abstract = True
 
     @property
     def request(self) -> Any:
         """The request of the run around; an empty one outside of a run."""
-        running = _running.get()
-        if running is not None and running[0] == self.name:
-            return running[1]
-        return self._get_request()
+        run = _running.get()
+        return run.context if run is not None and run.task.name == self.name else self._get_request()
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Publish the task (blocking, as Celery does); inside a run, `retry` included, as a child of that run."""
+        run = _running.get()
+        with _current(run) if run is not None else nullcontext():
+            return super().apply_async(*args, **options)
 
 
 class Message(NamedTuple):
@@ -138,7 +143,7 @@ async def trace(app: Celery, hostname: str, message: Message, why: Cancellation)
     """
     run = _prepare(app, hostname, message, why)
     cancellation.current.set(why)
-    _running.set((run.task.name, run.context))
+    _running.set(run)
     try:
         await _before(app, run)
         report = await _body(app, run)
@@ -146,7 +151,9 @@ async def trace(app: Celery, hostname: str, message: Message, why: Cancellation)
             _hook(run, "after_return", run.state, run.value, run.id, run.args, run.kwargs, None)
         return report
     finally:
-        signals.task_postrun.send(
+        _as_current(
+            run,
+            signals.task_postrun.send,
             sender=run.task,
             task_id=run.id,
             task=run.task,
@@ -160,10 +167,8 @@ async def trace(app: Celery, hostname: str, message: Message, why: Cancellation)
 def _prepare(app: Celery, hostname: str, message: Message, why: Cancellation) -> _Run:
     started = time.monotonic()
     if message.content_type:
-        accept = prepare_accept_content(app.conf.accept_content)  # type: ignore[no-untyped-call]
-        args, kwargs, embed = loads(  # type: ignore[no-untyped-call]
-            message.body, message.content_type, message.content_encoding, accept=accept
-        )
+        accept = prepare_accept_content(app.conf.accept_content)
+        args, kwargs, embed = loads(message.body, message.content_type, message.content_encoding, accept=accept)
     else:
         args, kwargs, embed = message.body
     request = {
@@ -179,12 +184,13 @@ def _prepare(app: Celery, hostname: str, message: Message, why: Cancellation) ->
 
 
 async def _before(app: Celery, run: _Run) -> None:
-    signals.task_prerun.send(sender=run.task, task_id=run.id, task=run.task, args=run.args, kwargs=run.kwargs)
-    app.loader.on_task_init(run.id, run.task)
+    with _current(run):
+        signals.task_prerun.send(sender=run.task, task_id=run.id, task=run.task, args=run.args, kwargs=run.kwargs)
+        app.loader.on_task_init(run.id, run.task)
     if run.task.track_started and not run.ignores_result:
         meta = {"pid": os.getpid(), "hostname": run.context.hostname}
         store = run.task.backend.store_result
-        await asyncio.to_thread(store, run.id, meta, states.STARTED, request=run.context)
+        await _in_thread(run, store, run.id, meta, states.STARTED, request=run.context)
 
 
 async def _body(app: Celery, run: _Run) -> Report:
@@ -210,16 +216,30 @@ async def _call(run: _Run) -> Any:
     function = run.task if run.custom("__call__") else run.task.run
     if inspect.iscoroutinefunction(run.task.run):
         return await function(*run.args, **run.kwargs)
-    value = await asyncio.to_thread(_call_sync, run, function)
+    value = await _in_thread(run, function, *run.args, **run.kwargs)
     return await value if inspect.isawaitable(value) else value
 
 
-def _call_sync(run: _Run, function: Callable[..., Any]) -> Any:
-    # Celery's stacks are keyed by thread, so they are right here: current_task and eager subtasks work as usual.
+async def _in_thread(run: _Run, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return await asyncio.to_thread(_as_current, run, function, *args, **kwargs)
+
+
+def _as_current(run: _Run, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with _current(run):
+        return function(*args, **kwargs)
+
+
+@contextmanager
+def _current(run: _Run) -> Generator[None]:
+    """Make the task current in this thread for a block without `await`, as Celery does for whole runs.
+
+    `current_task`, eager subtasks and the lineage of what is published (parent, children) rest on these stacks; they
+    are keyed by thread, so on the loop they may not be left to another coroutine.
+    """
     _task_stack.push(run.task)
     run.task.request_stack.push(run.context)
     try:
-        return function(*run.args, **run.kwargs)
+        yield
     finally:
         run.task.request_stack.pop()
         _task_stack.pop()
@@ -228,7 +248,7 @@ def _call_sync(run: _Run, function: Callable[..., Any]) -> Any:
 def _hook_before_start(run: _Run) -> None:
     hook = run.custom("before_start")
     if hook:
-        hook(run.id, run.args, run.kwargs)
+        _as_current(run, hook, run.id, run.args, run.kwargs)
 
 
 async def _cancelled(run: _Run, error: asyncio.CancelledError) -> Report:
@@ -247,7 +267,7 @@ def _put_aside(run: _Run, error: Ignore | Reject) -> Report:
     run.value = error
     info = celery_trace.TraceInfo(run.state, error)
     handle = info.handle_reject if isinstance(error, Reject) else info.handle_ignore
-    handle(run.task, run.context)
+    _as_current(run, handle, run.task, run.context)
     return Report(1, ExceptionInfo((type(error), error, error.__traceback__), internal=True), run.runtime)
 
 
@@ -255,7 +275,7 @@ async def _ended(run: _Run, state: str, error: BaseException, record: Callable[[
     """Record a failure or retry; in a thread when that talks to a result backend or publishes."""
     run.state, run.value = state, error
     talks = run.context.errbacks or run.context.chord or _stores_errors(run)
-    info = await asyncio.to_thread(record, run, error) if talks else record(run, error)
+    info = await _in_thread(run, record, run, error) if talks else _as_current(run, record, run, error)
     return Report(1, info, run.runtime)
 
 
@@ -304,13 +324,13 @@ async def _succeeded(app: Celery, run: _Run, value: Any) -> Report:
     context = run.context
     try:
         if context.callbacks or context.chain or context.chord or not run.ignores_result:
-            await asyncio.to_thread(_follow_and_store, app, run, value)
+            await _in_thread(run, _follow_and_store, app, run, value)
     except (EncodeError, OperationalError) as error:
         return await _ended(run, states.FAILURE, error, _record_failure)
     text = saferepr(value, run.task.resultrepr_maxsize)
     runtime = run.runtime
     _hook(run, "on_success", value, run.id, run.args, run.kwargs)
-    signals.task_success.send(sender=run.task, result=value, runtime=runtime)
+    _as_current(run, signals.task_success.send, sender=run.task, result=value, runtime=runtime)
     celery_trace.info(
         celery_trace.LOG_SUCCESS,
         {
@@ -344,7 +364,7 @@ def _hook(run: _Run, name: str, *arguments: Any) -> None:
     hook = run.custom(name)
     if hook:
         try:
-            hook(*arguments)
+            _as_current(run, hook, *arguments)
         except Reject:
             raise
         except Exception:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from celery import Celery
 HERE = Path(__file__).parent
 POOL = "genqueue_worker.pool:TaskPool"
 #: Seconds a condition may take on a slow machine; met at once on a fast one.
-PATIENCE = 15.0
+PATIENCE = 40.0
 
 
 def until(condition, what, patience=PATIENCE):
@@ -33,15 +34,14 @@ class Fleet:
     """A broker database, a client of it, the events seen on it and the workers that run on it."""
 
     until = staticmethod(until)
+    app = str(HERE)
 
     def __init__(self, url, directory):
         self.url = url
         self.directory = directory
         self.store = redis.Redis.from_url(url, decode_responses=True)
-        self.client = Celery("client", broker=url, backend=url, set_as_current=False)
-        self.client.conf.update(
-            task_default_queue="generate.normal", broker_transport_options={"priority_steps": [0]}
-        )
+        self.client = Celery("client", broker=url, set_as_current=False)
+        self.client.conf.update(task_default_queue="generate.normal", broker_transport_options={"priority_steps": [0]})
         self.seen = []
         self._workers = []
         self._stop = threading.Event()
@@ -51,13 +51,14 @@ class Fleet:
         self._listening.wait(PATIENCE)
 
     def _listen(self):
-        with self.client.connection_for_read() as connection:
-            receiver = self.client.events.Receiver(connection, handlers={"*": self.seen.append})
-            with receiver.consumer_context() as (own_connection, _, _):
-                while not self._stop.is_set():
-                    with contextlib.suppress(*own_connection.connection_errors, TimeoutError):
-                        own_connection.drain_events(timeout=0.1)  # the first one subscribes
-                    self._listening.set()
+        while not self._stop.wait(0.01):
+            with contextlib.suppress(*self.client.connection().connection_errors), self.client.connection() as given:
+                receiver = self.client.events.Receiver(given, handlers={"*": self.seen.append})
+                with receiver.consumer_context() as (connection, _, _):
+                    while not self._stop.is_set():
+                        with contextlib.suppress(TimeoutError):
+                            connection.drain_events(timeout=0.1)  # the first one subscribes
+                        self._listening.set()
 
     def start(self, *arguments, pool=POOL, concurrency=4, ready=True, **options):
         """Start a worker; returns once it consumes."""
@@ -65,10 +66,11 @@ class Fleet:
         environment = {
             **os.environ,
             "POOL_APP": json.dumps({"url": self.url, "pool": pool, **options}),
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": self.app,
             "PYTHONWARNINGS": "ignore",
         }
-        command = [sys.executable, "-m", "celery", "-A", "pool_app", "worker", "-l", "info", "-n", f"w{len(self._workers)}@h"]
+        name = f"w{len(self._workers)}@h"
+        command = [sys.executable, "-m", "celery", "-A", "pool_app", "worker", "-l", "info", "-n", name]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, "-c", str(concurrency), "--without-mingle", *arguments],
@@ -76,8 +78,9 @@ class Fleet:
                 cwd=self.directory,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group of its own, so that prefork's children end with it
             )
-        worker = Worker(process, log, f"w{len(self._workers)}@h")
+        worker = Worker(process, log, name)
         self._workers.append(worker)
         if ready:
             until(lambda: " ready." in worker.text or process.poll() is not None, "the worker is ready")
@@ -103,6 +106,12 @@ class Fleet:
             f"task-{kind}; the worker said:\n{self._workers[-1].text[-3000:]}",
         )
 
+    def result(self, task_id):
+        """Return what the result backend keeps of a task, without times; None when it keeps nothing."""
+        kept = json.loads(self.store.get(f"celery-task-meta-{task_id}") or "null")
+        unstable = {"worker": "", "group_id": "", "date_done": "", "traceback": bool(kept and kept["traceback"])}
+        return kept and {**kept, **unstable}
+
     def notes(self, task_id):
         """Return what the worker noted about a task."""
         return self.store.lrange(f"notes:{task_id}", 0, -1)
@@ -111,16 +120,19 @@ class Fleet:
         """Wait until the worker noted something about a task."""
         until(lambda: note in self.notes(task_id), f"{note} noted; the worker said:\n{self._workers[-1].text[-3000:]}")
 
+    def stats(self):
+        """Return what the (one) worker says of itself."""
+        return next(iter(self.client.control.inspect(timeout=5, limit=1).stats().values()))
+
     def close(self):
         """End the workers, the listener and every connection."""
         for worker in self._workers:
-            if worker.process.poll() is None:
-                worker.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.process.pid, signal.SIGKILL)
             worker.process.wait()
         self._stop.set()
         self._listener.join()
         self.client.close()
-        self.client.backend.client.connection_pool.disconnect()
         self.store.close()
 
 
@@ -153,8 +165,7 @@ def make_fleet(tmp_path_factory):
 
 
 @pytest.fixture
-def fleet(database_url, tmp_path):
+def fleet(database_url, make_fleet):
     """A fleet without workers yet."""
-    running = Fleet(database_url, tmp_path)
-    yield running
-    running.close()
+    with contextlib.closing(make_fleet(database_url)) as running:
+        yield running

@@ -11,7 +11,7 @@ import time
 from contextlib import asynccontextmanager
 
 import redis
-from celery import Celery, signals
+from celery import Celery, chord, group, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from genqueue_worker import cancellation
@@ -24,7 +24,11 @@ app = Celery("pool_app", task_cls="genqueue_worker.tracing:AsyncTask", set_as_cu
 app.conf.update(
     broker_url=OPTIONS["url"],
     result_backend=OPTIONS["url"],
-    broker_transport_options={"queue_order_strategy": "genqueue_worker.slots:Gate", "priority_steps": [0]},
+    broker_transport_options={
+        "queue_order_strategy": "genqueue_worker.slots:Gate",
+        "priority_steps": [0],
+        "polling_interval": OPTIONS.get("poll", 1),  # seconds; a stop waits for the last poll
+    },
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     result_extended=True,
@@ -37,6 +41,14 @@ app.conf.update(
     **OPTIONS.get("conf", {}),
 )
 store = redis.Redis.from_url(OPTIONS["url"], decode_responses=True)
+
+
+async def there(key):
+    """Return once a key is there."""
+    while True:
+        if await asyncio.to_thread(store.exists, key):
+            return
+        await asyncio.sleep(0.005)
 
 
 def note(task_id, what):
@@ -112,7 +124,7 @@ async def unpicklable(self):
     raise Unpicklable("holds a connection")
 
 
-@task(max_retries=2, default_retry_delay=0)
+@task(max_retries=2, default_retry_delay=0.1)
 async def again(self, successes_after):
     """Ask for a retry until enough tries were made."""
     if self.request.retries < successes_after:
@@ -123,6 +135,12 @@ async def again(self, successes_after):
 @task()
 async def reject(self):
     """Reject the message for good."""
+    raise Reject("unwanted", requeue=False)
+
+
+@task(acks_late=True)
+async def reject_late(self):
+    """Reject the message for good, before it was acknowledged."""
     raise Reject("unwanted", requeue=False)
 
 
@@ -173,7 +191,7 @@ class Hooked(app.Task):
         note(task_id, f"hook:after_return:{status}:{retval!r}")
 
 
-@task(base=Hooked, max_retries=1, default_retry_delay=0)
+@task(base=Hooked, max_retries=1, default_retry_delay=0.1)
 async def hooked(self, how):
     """Succeed, fail or retry under hooks."""
     if how == "fail":
@@ -183,37 +201,45 @@ async def hooked(self, how):
     return how
 
 
+@app.task(name="t.fan")
+def fan(first, second):
+    """Start a chord of one task and a body."""
+    options = {"queue": "generate.normal"}
+    header = group(app.signature("t.echo", args=[1], task_id=first, options=options), task_id="group", app=app)
+    chord(header, app=app)(app.signature("t.parents", task_id=second, options=options))
+
+
 @app.task(name="t.plain", bind=True)
 def plain(self, value):
     """A plain function: runs in a thread."""
     return [self.request.id == self.request_stack.top.id, value]
 
 
-def limited(body):
-    """Register a body that sleeps, in the way its pool can interrupt."""
+def register_nap():
+    """Register a task that sleeps in the way its pool can interrupt."""
 
-    async def coroutine(self, seconds, catch=False):
+    async def coroutine(self, seconds, how="raise"):
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
             note(self.request.id, f"cancelled:{cancellation.reason()}")
-            if not catch:
+            if how == "raise":
                 raise
-        return "caught" if catch else "slept"
+        return how
 
-    def function(self, seconds, catch=False):
+    def function(self, seconds, how="raise"):
         try:
             time.sleep(seconds)
         except SoftTimeLimitExceeded:
             note(self.request.id, "cancelled:soft")
-            if not catch:
+            if how == "raise":
                 raise
-        return "caught" if catch else "slept"
+        return how
 
-    return app.task(name="t.nap", bind=True)(coroutine if ASYNC else function)
+    app.task(name="t.nap", bind=True)(coroutine if ASYNC else function)
 
 
-nap = limited(None)
+register_nap()
 
 
 @task(acks_late=True)
@@ -225,11 +251,10 @@ async def late_nap(self, seconds):
 
 @task()
 async def hold(self, key):
-    """Run until something is pushed on a list."""
+    """Run until a key is there."""
     note(self.request.id, "started")
     try:
-        while not await asyncio.to_thread(store.lpop, key):
-            await asyncio.sleep(0.005)
+        await there(key)
     except asyncio.CancelledError as error:
         note(self.request.id, f"cancelled:{cancellation.reason()}:{error}")
         await asyncio.sleep(0.05)  # what a settle takes
@@ -255,6 +280,18 @@ async def leave(self):
     raise SystemExit(3)
 
 
+@task()
+async def escape(self):
+    """Raise what ends the loop, in an asyncio task of its own."""
+
+    async def end():
+        raise SystemExit(3)
+
+    ended = asyncio.create_task(end())
+    await asyncio.sleep(60)
+    return ended
+
+
 @asynccontextmanager
 async def lifespan(pool):
     """Note its start and end; fail when told so."""
@@ -270,8 +307,7 @@ async def lifespan(pool):
 
 async def break_on_demand():
     """Fail when asked to."""
-    while not await asyncio.to_thread(store.lpop, "break"):
-        await asyncio.sleep(0.01)
+    await there("break")
     raise RuntimeError("the runtime broke")
 
 

@@ -1,21 +1,25 @@
 """The same tasks under Celery's own pools and under ours: the same events, signals, hooks and results."""
 
+import contextlib
+import json
 import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from celery import chord
 
 from genqueue_lab.servers import RedisServer
 
 OURS = "genqueue_worker.pool:TaskPool"
 
 #: Fields of events that differ from run to run.
-UNSTABLE = {"uuid", "timestamp", "local_received", "clock", "pid", "hostname", "utcoffset", "runtime", "traceback", "root_id"}
+UNSTABLE = {"uuid", "timestamp", "local_received", "clock", "pid", "hostname", "utcoffset", "root_id"}
 
-#: Name, task, arguments, how the task ends; `again` tasks get a second message under the same id.
+#: Fields of which only the presence counts.
+PRESENT = {"traceback", "runtime", "eta", "expires"}
+
+#: Name: task, arguments, last event.
 CASES = {
     "success": ("echo", [{"a": 1}], "succeeded"),
     "request": ("who", [1, "two"], "succeeded"),
@@ -25,7 +29,8 @@ CASES = {
     "wrong arguments": ("boom", [1], "failed"),
     "retry": ("again", [1], "succeeded"),
     "retries exhausted": ("again", [9], "failed"),
-    "reject": ("reject", [], "rejected"),
+    "reject": ("reject", [], "failed"),
+    "reject, acknowledged late": ("reject_late", [], "rejected"),
     "reject and requeue": ("requeue", [], "succeeded"),
     "ignore": ("ignore", [], "started"),
     "started is stored": ("tracked", [], "succeeded"),
@@ -40,45 +45,57 @@ CASES = {
 #: The same for what only a pool that can interrupt its tasks does; Celery's is prefork.
 INTERRUPTIONS = {
     "soft limit": ("nap", [30], {"soft_time_limit": 0.2, "time_limit": 20}, "failed"),
-    "soft limit caught": ("nap", [30, True], {"soft_time_limit": 0.2, "time_limit": 20}, "succeeded"),
+    "soft limit caught": ("nap", [30, "caught"], {"soft_time_limit": 0.2, "time_limit": 20}, "succeeded"),
     "hard limit": ("nap", [30], {"time_limit": 0.3}, "failed"),
     "revoked while it runs": ("nap", [30], {}, "revoked"),
 }
+
+#: How prefork announces a hard limit for the second time, when it has reaped the process; we do not.
+REAPED = "ExceptionWithTraceback()"
 
 
 @pytest.fixture(scope="module")
 def fleets(make_fleet):
     """One server and worker per pool, all started at once."""
-    pools = {"threads": 4, "prefork": 4, OURS: 4}
-    with RedisServer(os.environ.get("GENQUEUE_TEST_SERVER")) as server, ThreadPoolExecutor() as executor:
-        made = {pool: make_fleet(server.url(number)) for number, pool in enumerate(pools)}
-        list(executor.map(lambda pool: made[pool].start(pool=pool, concurrency=pools[pool], notes=True), made))
-        yield made
+    with (
+        RedisServer(os.environ.get("GENQUEUE_TEST_SERVER")) as server,
+        contextlib.ExitStack() as stack,
+        ThreadPoolExecutor() as executor,
+    ):
+        made = {pool: make_fleet(server.url(number)) for number, pool in enumerate(["threads", "prefork", OURS])}
         for fleet in made.values():
-            fleet.close()
+            stack.callback(fleet.close)
+        list(executor.map(lambda pool: made[pool].start(pool=pool, notes=True), made))
+        yield made
 
 
 def shape(event):
     """Return what must be equal in an event."""
     fields = {name: value for name, value in event.items() if name not in UNSTABLE}
-    for name in ("traceback", "runtime"):
-        if name in event:
-            fields[name] = bool(event[name])
-    return fields
+    return {name: bool(value) if name in PRESENT else value for name, value in fields.items()}
 
 
 def observe(fleet, task_id):
     """Return everything seen of a finished task."""
-    result = fleet.client.AsyncResult(task_id)
-    kept = repr(result.result), result.state, bool(result.traceback)
-    notes = [note.replace(task_id, "ID") for note in fleet.notes(task_id)]
-    return {"events": [shape(event) for event in fleet.events(task_id)], "notes": notes, "result": kept}
+    return {
+        "events": [shape(event) for event in fleet.events(task_id)],
+        "notes": fleet.notes(task_id),
+        "result": fleet.result(task_id),
+    }
+
+
+def renamed(things, *task_ids):
+    """Return what was seen with the ids of tasks replaced by their place."""
+    text = json.dumps(things)
+    for place, task_id in enumerate(task_ids):
+        text = text.replace(task_id, f"task {place}")
+    return json.loads(text)
 
 
 def settled(fleet, task_id, ending):
     """Wait for the last event and signal of a task."""
     event = fleet.wait_for(task_id, ending)
-    if ending not in {"revoked"} and event.get("exception") != "NotRegistered('t.nowhere')":
+    if ending != "revoked" and event.get("exception") != "NotRegistered('t.nowhere')":
         fleet.until(lambda: any("signal:postrun" in note for note in fleet.notes(task_id)), f"postrun {task_id}")
     return task_id
 
@@ -93,7 +110,10 @@ def test_equals_the_threads_pool(fleets, case):
         task_id = fleet.send(name, *arguments, task_id=str(uuid.uuid4()))
         settled(fleet, task_id, ending)
         fleet.until(lambda fleet=fleet: not fleet.store.hlen("unacked"), "it is acknowledged")
-        seen.append(str(observe(fleet, task_id)).replace(task_id, "ID"))
+        things = observe(fleet, task_id)
+        if "retr" in case or "requeue" in case:  # the next try may start before the end of the last is announced
+            things = {**things, "events": sorted(things["events"], key=str), "notes": sorted(things["notes"])}
+        seen.append(renamed(things, task_id))
     assert seen[1] == seen[0]
 
 
@@ -113,10 +133,10 @@ def test_what_follows_a_task_equals_the_threads_pool(fleets, kind):
         elif kind == "chain":
             (task.clone(args=[1]).set(task_id=first) | follower).apply_async()
         else:
-            chord([task.clone(args=[1]).set(task_id=first)], follower, app=fleet.client).apply_async()
+            fleet.send("fan", first, second, task_id="fan")
+        settled(fleet, first, "failed" if kind == "link_error" else "succeeded")
         settled(fleet, second, "succeeded")
-        shown = str([observe(fleet, first), observe(fleet, second)])
-        seen.append(shown.replace(first, "FIRST").replace(second, "SECOND"))
+        seen.append(renamed([observe(fleet, first), observe(fleet, second)], first, second))
     assert seen[1] == seen[0]
 
 
@@ -136,7 +156,12 @@ def test_interruptions_equal_the_prefork_pool(fleets, case):
         things = observe(fleet, task_id)
         # A killed process runs no more code of the task; a cancelled coroutine says why and ends orderly.
         things["notes"] = [note for note in things["notes"] if "postrun" not in note and "cancelled:" not in note]
-        seen.append(str(things).replace(task_id, "ID"))
+        if case == "hard limit":
+            things["notes"] = list(dict.fromkeys(things["notes"]))
+            things["events"] = [
+                event for event in things["events"] if "ExceptionWith" not in event.get("exception", "")
+            ]
+        seen.append(renamed(things, task_id))
     assert seen[1] == seen[0]
 
 
@@ -152,7 +177,7 @@ def test_a_task_revoked_or_expired_before_it_starts_never_runs(fleets, case):
             fleet.client.control.revoke(task_id, reply=True, timeout=5, limit=1)
         fleet.send("echo", 1, task_id=task_id, **options)
         fleet.wait_for(task_id, "revoked")
-        seen.append(str(observe(fleet, task_id)).replace(task_id, "ID"))
+        seen.append(renamed(observe(fleet, task_id), task_id))
     assert seen[1] == seen[0]
 
 
@@ -170,19 +195,18 @@ def test_the_runtime_is_that_of_the_coroutine(fleets):
     assert 0.2 <= fleet.wait_for(fleet.send("nap", 0.2), "succeeded")["runtime"] < 2
 
 
-def test_arguments_that_cannot_be_decoded_fail_the_task(fleets):
-    """The message is acknowledged and the worker goes on."""
+def test_keyword_arguments_that_are_none_fail_the_task_alone(fleets):
+    """The failure holds no slot, and the worker goes on."""
     fleet = fleets[OURS]
     task_id = str(uuid.uuid4())
     with fleet.client.connection_for_write() as connection, connection.Producer() as producer:
         producer.publish(
-            b"{not json",
-            content_type="application/json",
-            content_encoding="utf-8",
+            [[1], [2], {}],
+            exchange="generate.normal",
             routing_key="generate.normal",
-            exchange="",
             headers={"task": "t.echo", "id": task_id, "root_id": task_id, "parent_id": None, "group": None},
             correlation_id=task_id,
         )
     fleet.wait_for(task_id, "failed")
+    fleet.until(lambda: fleet.stats()["pool"]["running"] == 0, "its slot is free")
     assert fleet.wait_for(fleet.send("echo", 1), "succeeded")

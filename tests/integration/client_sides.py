@@ -1,0 +1,189 @@
+"""Both ends of the SDK for its tests: the two clients under one set of names, and a worker made of ledger calls."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import redis
+
+from genqueue import AsyncClient, Client, ledger, scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from genqueue import AsyncJob, Event, Job, Result, Status
+    from genqueue.keys import Keys
+
+T = TypeVar("T")
+
+LEASES = ledger.Leases(60_000, 60_000, 60_000)
+ANSWER = b'{"v":1,"text":"%s","finish_reason":"STOP","attempts":1}'
+
+
+class LoopThread:
+    """An event loop in a thread of its own, on which any thread may run coroutines."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return what it returns."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def close(self) -> None:
+        """Stop the loop."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class LoopedJob:
+    """A job of the asyncio client with the methods of the blocking one."""
+
+    def __init__(self, runner: LoopThread, job: AsyncJob) -> None:
+        self.id = job.id
+        self._runner = runner
+        self._job = job
+
+    @property
+    def stream_key(self) -> str:
+        """Key of the job's stream."""
+        return self._runner.run(self._job.stream_key())
+
+    def tail(self, after: Event | str | None = None, *, timeout: float | None = None) -> Iterator[Event]:
+        """Yield the job's events."""
+        events = self._job.tail(after, timeout=timeout)
+
+        async def following() -> Event | None:
+            return await anext(events, None)
+
+        try:
+            while (event := self._runner.run(following())) is not None:
+                yield event
+        finally:
+            self._runner.run(events.aclose())  # type: ignore[arg-type]
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the answer."""
+        return self._runner.run(self._job.result(timeout))
+
+    def text(self, timeout: float | None = None) -> str:
+        """Wait for the answer's text."""
+        return self._runner.run(self._job.text(timeout))
+
+    def status(self) -> Status:
+        """Return where the job is."""
+        return self._runner.run(self._job.status())
+
+    def cancel(self) -> bool:
+        """End the job."""
+        return self._runner.run(self._job.cancel())
+
+
+class LoopedClient:
+    """The asyncio client on a loop of its own, with the methods of the blocking one."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._runner = LoopThread()
+        self._client = AsyncClient(**settings)
+
+    def submit(self, contents: object, *, model: str, **options: Any) -> LoopedJob:
+        """Queue a request."""
+        made: Coroutine[Any, Any, AsyncJob] = self._client.submit(contents, model=model, **options)
+        return LoopedJob(self._runner, self._runner.run(made))
+
+    def job(self, job_id: str) -> LoopedJob:
+        """Return a handle for a job."""
+        return LoopedJob(self._runner, self._client.job(job_id))
+
+    def close(self) -> None:
+        """Close the client and its loop."""
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+
+
+#: The two clients; whatever is asked of one is asked of the other.
+CLIENTS = {"blocking": Client, "asyncio": LoopedClient}
+
+
+class Shift:
+    """One attempt at a flight, said step by step."""
+
+    def __init__(self, connection: redis.Redis, keys: Keys, flight: str) -> None:
+        self.token = secrets.token_hex(8)
+        self._redis = connection
+        self._keys = keys
+        self._flight = flight
+        self._written = 0
+        stamp = int(connection.hget(keys.flight(flight), "stamp"))  # type: ignore[arg-type]
+        wish = ledger.Claim(flight, self.token, stamp, keys.inbox("test"), LEASES)
+        assert isinstance(ledger.parse_claim(self._run(ledger.claim(keys, wish))), ledger.Claimed)
+
+    def say(self, *texts: str) -> None:
+        """Write one delta for each text."""
+        entries = [{"type": "delta", "text": text} for text in texts]
+        call = ledger.append(self._keys, self._flight, self.token, self._written + 1, entries)
+        self._written += len(texts)
+        assert ledger.parse_append(self._run(call)) == ledger.Appended("ok", self._written)
+
+    def succeed(self, text: str = "Yes.") -> None:
+        """End with an answer that may be given again."""
+        replay = [{"type": "delta", "text": text}]
+        self._settle(
+            "succeeded",
+            result=ANSWER % text.encode(),
+            replay=replay,
+            detail={"finish_reason": "STOP", "source": "live"},
+        )
+
+    def fail(self, **detail: str) -> None:
+        """End without one."""
+        self._settle("failed", detail=detail)
+
+    def retry(self) -> None:
+        """Wait for another try."""
+        self._settle("retry", delay_ms=60_000, detail={"code": "UNAVAILABLE"})
+
+    def _settle(self, outcome: Any, **fields: Any) -> None:
+        settlement = ledger.Settlement(self._flight, self.token, outcome, self._written + 1, **fields)
+        status = ledger.parse_settle(self._run(ledger.settle(self._keys, settlement))).status
+        assert status == ("waiting" if outcome == "retry" else outcome)
+
+    def _run(self, call: scripts.Call) -> Any:
+        return scripts.run(self._redis, call)
+
+
+class HandWorker:
+    """Does a worker's calls on the ledger when a test says so, and sweeps.
+
+    Attributes:
+        redis: a connection to the data server.
+        keys: the deployment's keys.
+    """
+
+    def __init__(self, url: str, keys: Keys) -> None:
+        self.redis = redis.Redis.from_url(url)
+        self.keys = keys
+
+    def take(self, job: Job | LoopedJob) -> Shift:
+        """Claim a job's flight."""
+        return Shift(self.redis, self.keys, self.flight(job))
+
+    def flight(self, job: Job | LoopedJob) -> str:
+        """Return the flight a job is aboard of."""
+        return job.stream_key.rpartition(":")[2]
+
+    def sweep(self, job: Job | LoopedJob, now_ms: int) -> None:
+        """Look after a job's partition as if it were `now_ms`."""
+        look = ledger.Sweep(100, 5000, 60_000, 0)
+        scripts.run(self.redis, ledger.sweep(self.keys, self.keys.partition_of_id(job.id), look, now_ms))
+
+    def server_ms(self) -> int:
+        """Return the server's time in ms."""
+        seconds, microseconds = self.redis.time()
+        return int(seconds * 1000 + microseconds // 1000)

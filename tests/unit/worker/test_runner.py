@@ -1,0 +1,282 @@
+"""The run path of one message: what each turn of events comes to."""
+
+import asyncio
+import random
+
+import msgspec
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from genqueue import ledger
+from genqueue.ledger import Publication
+from genqueue_worker import cancellation, runner
+from genqueue_worker.cancellation import Cancellation
+from genqueue_worker.leases import Leases
+from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.seam import Chunk, Piece, Route
+from genqueue_worker.runtime import Runtime
+
+FLIGHT = "3-" + "f" * 20
+REQUEST = b'{"v":1,"model":"gemini-x","contents":[{"role":"user","parts":[{"text":"What?"}]}],"config":{}}'
+GRANTED = [b"ok", 1, 0, b"normal", 9_000_000, b"acme", REQUEST, 1_000_000, 1_002_000, 0]
+WHOLE = [Chunk(entries=(Piece("delta", text="Yes."),)), Chunk(finish_reason="STOP", usage={"totalTokenCount": 4})]
+
+
+class Courier:
+    """Keeps what was written, and answers claims and settlements.
+
+    Attributes:
+        replies: replies by name of script; the last of a script's is given again and again.
+    """
+
+    def __init__(self):
+        self.calls = []
+        self.written = []
+        self.replies = {"claim": [GRANTED], "settle": [[b"succeeded", b"", b"", b""]]}
+
+    async def ask(self, call):
+        """Answer one call."""
+        self.calls.append(call)
+        replies = self.replies[call.script.name]
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def write(self, attempt, entries):
+        """Keep entries."""
+        attempt.add(entries)
+        self.written += entries
+
+    def settlement(self):
+        """Return the outcome of the last settlement and the fields of its event."""
+        args = self.calls[-1].args
+        assert self.calls[-1].script.name == "settle"
+        fields = args[8 : 8 + args[7]]
+        return args[3], dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+class Provider:
+    """Says what it is told to: chunks, then an error or a wait without end.
+
+    Attributes:
+        closed: whether its stream was closed.
+        speaking: set when all chunks have been said.
+    """
+
+    def __init__(self):
+        self.chunks = WHOLE
+        self.error = None
+        self.endless = False
+        self.closed = False
+        self.speaking = asyncio.Event()
+
+    async def stream(self, request, route):
+        """Say it."""
+        try:
+            for chunk in self.chunks:
+                yield chunk
+            self.speaking.set()
+            if self.error is not None:
+                raise self.error
+            if self.endless:
+                await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+
+class Sweeper:
+    """Notes what is to be published."""
+
+    def __init__(self):
+        self.published = []
+
+    async def publish(self, publications):
+        """Note publications."""
+        self.published += publications
+
+
+@pytest.fixture
+async def runtime(keys, monkeypatch):
+    """Make a runtime whose parts are played."""
+    monkeypatch.setattr(runner, "RETRY", 0)
+    courier = Courier()
+    leases = Leases(None, courier, keys, {"high": 4000, "normal": 15_000, "low": 15_000})
+    return Runtime(
+        keys, "inbox", leases, courier, Sweeper(), Provider(), Route("gemini", "https://x", "key"), random.Random(1)
+    )
+
+
+@pytest.fixture
+def cancelled(monkeypatch):
+    """Start a run, cut it off while the provider speaks, for a reason, and return the task."""
+
+    async def cut(runtime, reason):
+        runtime.provider.endless = True
+        marker = Cancellation()
+        marker.reason = reason
+        token = cancellation.current.set(marker)
+        try:
+            task = asyncio.ensure_future(runner.run(runtime, FLIGHT, 5))
+        finally:
+            cancellation.current.reset(token)
+        await runtime.provider.speaking.wait()
+        task.cancel()
+        return task
+
+    return cut
+
+
+async def test_an_answer_is_streamed_settled_and_let_go(runtime):
+    """The stream begins with `started`, and nothing is held when all is over."""
+    assert await runner.run(runtime, FLIGHT, 5) == "succeeded"
+    assert [entry["type"] for entry in runtime.courier.written] == ["started", "delta"]
+    outcome, detail = runtime.courier.settlement()
+    assert (outcome, detail["finish_reason"], detail["source"]) == ("succeeded", "STOP", "live")
+    assert msgspec.json.decode(detail["usage"])["total_tokens"] == 4
+    result = msgspec.json.decode(runtime.courier.calls[-1].args[5])
+    assert (result["text"], result["attempts"], result["model"]) == ("Yes.", 1, "gemini-x")
+    assert result["timings"]["queued"] == 2.0
+    assert len(runtime.leases) == 0
+    assert runtime.provider.closed
+
+
+@pytest.mark.parametrize("reason", [b"gone", b"done", b"leased", b"spent", b"notyet", b"late"])
+async def test_a_refused_claim_runs_nothing(runtime, reason):
+    """The message was of another time; the provider is not asked."""
+    runtime.courier.replies["claim"] = [[reason]]
+    assert await runner.run(runtime, FLIGHT, 5) == reason.decode()
+    assert [call.script.name for call in runtime.courier.calls] == ["claim"]
+    assert runtime.courier.written == []
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "code"),
+    [
+        (ProviderError("INVALID_ARGUMENT", "No."), "failed", "INVALID_ARGUMENT"),
+        (ProviderError("UNAVAILABLE", "Later.", 503, retryable=True), "retry", "UNAVAILABLE"),
+        (ValueError("ours"), "retry", "internal_error"),
+    ],
+)
+async def test_an_error_is_settled_by_its_kind(runtime, error, outcome, code):
+    """The provider's word is final where asking again would not help; a fault of ours costs a try, not the flight."""
+    runtime.provider.error = error
+    runtime.courier.replies["settle"] = [[b"waiting", b"", b"", b""]]
+    await runner.run(runtime, FLIGHT, 5)
+    told, detail = runtime.courier.settlement()
+    assert (told, detail["code"]) == (outcome, code)
+    assert "ours" not in detail["message"]
+    assert runtime.provider.closed
+
+
+async def test_a_retry_waits_as_long_as_the_provider_told(runtime):
+    """In ms."""
+    runtime.provider.error = ProviderError("BUSY", "Later.", 429, retryable=True, retry_after=33.0)
+    await runner.run(runtime, FLIGHT, 5)
+    assert runtime.courier.calls[-1].args[4] == 33_000
+
+
+async def test_a_blocked_prompt_fails(runtime):
+    """With the provider's reason."""
+    runtime.provider.chunks = [Chunk(block_reason="SAFETY")]
+    await runner.run(runtime, FLIGHT, 5)
+    outcome, detail = runtime.courier.settlement()
+    assert (outcome, detail["code"], detail["retryable"]) == ("failed", "prompt_blocked", "0")
+    assert "SAFETY" in detail["message"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [
+        (cancellation.SHUTDOWN, "interrupted"),
+        (cancellation.REVOKED, "cancelled"),
+        (cancellation.SOFT_LIMIT, "failed"),
+        (cancellation.HARD_LIMIT, "failed"),
+        (None, "interrupted"),
+    ],
+)
+async def test_a_cut_is_settled_before_it_goes_on(runtime, cancelled, reason, outcome):
+    """By its reason; the cancellation then reaches Celery's side as it was."""
+    task = await cancelled(runtime, reason)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert runtime.courier.settlement()[0] == outcome
+    assert runtime.provider.closed
+    assert len(runtime.leases) == 0
+
+
+async def test_a_refused_attempt_settles_nothing_and_ends_in_peace(runtime):
+    """The token is void, so nothing is told; for Celery the task is done, not cancelled."""
+    runtime.provider.endless = True
+    task = asyncio.ensure_future(runner.run(runtime, FLIGHT, 5))
+    await runtime.provider.speaking.wait()
+    (attempt,) = runtime.leases._held.values()
+    attempt.refuse()
+    assert await task == "refused"
+    assert task.cancelling() == 0
+    assert [call.script.name for call in runtime.courier.calls] == ["claim"]
+    assert runtime.provider.closed
+
+
+async def test_a_shutdown_does_not_throw_away_an_answer(runtime):
+    """What was paid for is settled through the cancellation that comes meanwhile."""
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+    answer = runtime.courier.ask
+
+    async def slowly(call):
+        if call.script.name == "settle":
+            asked.set()
+            await may_answer.wait()
+        return await answer(call)
+
+    runtime.courier.ask = slowly
+    task = asyncio.ensure_future(runner.run(runtime, FLIGHT, 5))
+    await asked.wait()
+    task.cancel()
+    may_answer.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert runtime.courier.settlement()[0] == "succeeded"
+
+
+async def test_a_gap_at_the_end_is_filled(runtime):
+    """The settlement is sent again with what the server lacks."""
+    runtime.courier.replies["settle"] = [[b"gap", b"1", b"", b""], [b"succeeded", b"", b"", b""]]
+    assert await runner.run(runtime, FLIGHT, 5) == "succeeded"
+    first_numbers = [call.args[8 + call.args[7]] for call in runtime.courier.calls if call.script.name == "settle"]
+    assert first_numbers == [1, 2]
+
+
+async def test_what_comes_again_is_published(runtime):
+    """With the queue and the stamp the ledger chose."""
+    runtime.courier.replies["settle"] = [[b"queued", b"", b"generate.low.again", b"9"]]
+    assert await runner.run(runtime, FLIGHT, 5) == "queued"
+    assert runtime.sweeper.published == [Publication(FLIGHT, "generate.low.again", 9)]
+
+
+async def test_an_outage_is_sat_out(runtime):
+    """At the claim and at the settlement, with the same call: the ledger knows a repetition."""
+    away = RedisConnectionError("away")
+    runtime.courier.replies = {"claim": [away, GRANTED], "settle": [away, away, [b"already", b"succeeded", b"", b""]]}
+    assert await runner.run(runtime, FLIGHT, 5) == "already"
+    assert [call.script.name for call in runtime.courier.calls] == ["claim"] * 2 + ["settle"] * 3
+    assert runtime.courier.calls[0] == runtime.courier.calls[1]
+
+
+async def test_a_long_outage_ends_the_run(runtime, monkeypatch):
+    """The flight is left to the sweep."""
+    monkeypatch.setattr(runner, "CLAIM_PATIENCE", 0.0)
+    runtime.courier.replies["claim"] = [RedisConnectionError("away")]
+    with pytest.raises(RedisConnectionError):
+        await runner.run(runtime, FLIGHT, 5)
+
+
+async def test_a_claim_carries_all_the_ledger_asks_for(runtime, keys):
+    """A token of its own each time, the message's stamp, the inbox and the leases."""
+    await runner.run(runtime, FLIGHT, 5)
+    await runner.run(runtime, FLIGHT, 6)
+    claims = [call for call in runtime.courier.calls if call.script.name == "claim"]
+    tokens = [call.args[2] for call in claims]
+    assert len(set(tokens)) == 2
+    wish = ledger.Claim(FLIGHT, tokens[0], 5, "inbox", runtime.leases.lengths)
+    assert claims[0] == ledger.claim(keys, wish)
