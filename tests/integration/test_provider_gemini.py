@@ -190,3 +190,14 @@ async def test_proxies_of_the_environment_are_not_used(provider, route, monkeypa
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert (await collect(provider, asking("hi"), route))[-1].finish_reason == "STOP"
+
+
+async def test_no_cancellation_is_swallowed(provider, route, own_emulator):
+    """A cancel that comes just as a chunk does ends the stream like any other."""
+    own_emulator.set(ttft=0.01, tpot=0.002, tokens=2000)
+    streams = [asyncio.create_task(collect(provider, asking(f"question {n}"), route)) for n in range(80)]
+    loop = asyncio.get_running_loop()
+    for number, stream in enumerate(streams):
+        loop.call_later(0.2 + number * 0.0037, stream.cancel)
+    await asyncio.wait(streams, timeout=30)
+    assert [stream.cancelled() for stream in streams] == [True] * len(streams)

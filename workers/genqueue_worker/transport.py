@@ -7,11 +7,17 @@ new redis client for each command it sends, which costs more than the command; o
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Final
 
 from kombu.transport import redis
 
 from genqueue.lanes import QUEUES
+
+log = logging.getLogger("genqueue.transport")
+
+#: What Celery and kombu raise over a message of another shape.
+MALFORMED: Final = (TypeError, ValueError, LookupError, AttributeError)
 
 
 class QoS(redis.QoS):
@@ -40,8 +46,29 @@ class Channel(redis.Channel):
             self._one = super()._create_client()
         return self._one
 
+    def _brpop_read(self, **options: Any) -> object:
+        try:
+            return super()._brpop_read(**options)
+        except ValueError as error:  # kombu decodes the envelope right after the pop
+            return _dropped(error)
+
 
 class Transport(redis.Transport):
-    """Kombu's Redis transport with our channels."""
+    """Kombu's Redis transport with our channels; a message nobody can read does not end the worker."""
 
     Channel = Channel
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        try:
+            super()._deliver(message, queue)
+        except MALFORMED as error:
+            _dropped(error)
+
+
+def _dropped(error: Exception) -> bool:
+    log.error(
+        "transport.dropped error=%r; a message was not one of genqueue's: find who else publishes to its queues",
+        error,
+        exc_info=log.isEnabledFor(logging.DEBUG),
+    )
+    return True

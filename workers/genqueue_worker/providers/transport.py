@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
+from typing import TypeVar
 
 import httpx
 from pyreqwest import exceptions
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
+
+T = TypeVar("T")
 
 #: HTTP/2 flow control windows, in bytes. The 64 KB HTTP/2 begins with hold 90 streams of one connection to
 #: 640 KB/s at a round trip of 100 ms.
@@ -121,6 +124,16 @@ async def _leave(outgoing: StreamRequest, waiting: asyncio.Task[Response]) -> No
         await outgoing.__aexit__(None, None, None)
 
 
+async def _heeding_cancel(reading: Awaitable[T]) -> T:
+    """Await one of pyreqwest's futures, which swallow a cancellation that comes as they end."""
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task else 0
+    result = await reading
+    if task and task.cancelling() > cancels:
+        raise asyncio.CancelledError
+    return result
+
+
 class _Body(httpx.AsyncByteStream):
     def __init__(self, outgoing: StreamRequest, incoming: Response) -> None:
         self._outgoing = outgoing
@@ -129,7 +142,7 @@ class _Body(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with httpx_errors():
             # read() would gather a buffer first; read_chunk() gives what one DATA frame brought.
-            while (chunk := await self._reader.read_chunk()) is not None:
+            while (chunk := await _heeding_cancel(self._reader.read_chunk())) is not None:
                 yield bytes(chunk)
 
     async def aclose(self) -> None:

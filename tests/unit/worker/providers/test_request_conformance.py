@@ -63,6 +63,7 @@ ANY_OF = st.sampled_from(["anyOf", "any_of"])
 SCHEMA_ENDS = JSON_SCHEMAS | st.sampled_from(
     [{"$ref": "#/$defs/Node"}, {"type": "null"}, {"const": "k", "type": "string"}, {"type": "boolean", "default": None}]
 )
+LOST_IN_OPTIONALS = {"anyOf", "any_of", "property_ordering"}
 RESPONSE_SCHEMAS = st.recursive(
     SCHEMA_ENDS,
     lambda inner: st.one_of(
@@ -72,11 +73,11 @@ RESPONSE_SCHEMAS = st.recursive(
             st.sampled_from(["required", "property_ordering"]),
         ),
         st.builds(lambda item: {"type": "array", "items": item}, inner),
-        # Of a choice within an optional value the SDK loses the choices; ours keeps them.
+        # Of an optional value the SDK loses the choices within and the order its caller gave; ours keeps both.
         st.builds(
             lambda key, item: {key: [item, {"type": "null"}], "title": "T"},
             ANY_OF,
-            inner.filter(lambda schema: not schema.keys() & {"anyOf", "any_of"} and schema.get("type") != "null"),
+            inner.filter(lambda schema: not schema.keys() & LOST_IN_OPTIONALS and schema.get("type") != "null"),
         ),
         st.builds(lambda key, item: {key: [{"type": "string"}, item, {"type": "integer"}]}, ANY_OF, inner),
     ),
