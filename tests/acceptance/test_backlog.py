@@ -42,5 +42,6 @@ def test_backlog_is_published_once_and_kept_in_order(own_server, own_emulator, c
         claimed = [[int(part) for part in raw.hmget(KEYS.flight(flight), "claimed", "attempt")] for flight in flights]
     once = [moment for moment, attempt in claimed if attempt == 1]
     assert len(once) >= JOBS - lost
-    # Jobs that ran once were claimed in the order they were submitted, up to those in flight together.
-    assert all(later >= earlier - 100 for earlier, later in itertools.pairwise(once))
+    # Claimed in the order they were submitted, but for those in flight together, and those the dead worker had popped.
+    overtaken = [earlier for earlier, later in itertools.pairwise(once) if earlier > later + 100]
+    assert len(overtaken) <= SLOTS

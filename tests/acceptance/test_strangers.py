@@ -40,7 +40,7 @@ def test_malformed_messages_are_dropped(own_server, client, start_worker, messag
         *(variant(message, body) for body in bodies),
         variant(message, task="nobody.knows"),
         variant(message, id=None),
-        variant(message, **{"lang": 7}),
+        variant(message, lang=7),
         json.dumps({**json.loads(message), "content-type": "application/x-python-serialize"}).encode(),
     ]
     worker = start_worker()
