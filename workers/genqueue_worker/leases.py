@@ -84,15 +84,18 @@ class Leases:
         """
         while True:
             try:
-                async with self._client.pubsub(ignore_subscribe_messages=True) as inbox:
-                    await inbox.subscribe(channel)
-                    while True:
-                        message = await inbox.get_message(timeout=LISTEN)
-                        if message is not None:
-                            self._call_off(message["data"])
+                await self._hear(channel)
             except (RedisError, OSError) as error:
                 log.warning("leases.deaf channel=%s error=%r; renewals find what is called off", channel, error)
-                await asyncio.sleep(RENEWAL)
+            await asyncio.sleep(RENEWAL)
+
+    async def _hear(self, channel: str) -> None:
+        async with self._client.pubsub(ignore_subscribe_messages=True) as inbox:
+            await inbox.subscribe(channel)
+            while True:
+                message = await inbox.get_message(timeout=LISTEN)
+                if message is not None:
+                    self._call_off(message["data"])
 
     def _call_off(self, message: bytes) -> None:
         _flight, _, token = message.decode().partition(" ")
