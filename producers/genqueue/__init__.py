@@ -1,11 +1,10 @@
 """genqueue: queue LLM generation on priority lanes and follow the answers as they are written.
 
-from genqueue import Client
-
-with Client() as client:
-job = client.submit("Explain HTTP/3 multiplexing.", model="gemini-3-pro-preview", lane="high")
-for event in job.tail():
-print(event.text or "", end="")
+>>> from genqueue import Client
+>>> with Client() as client:
+...     job = client.submit("Explain HTTP/3 multiplexing.", model="gemini-3-pro-preview", lane="high")
+...     for event in job.tail():
+...         print(event.text or "", end="")
 """
 
 from genqueue.aio import AsyncClient, AsyncJob

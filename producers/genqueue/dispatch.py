@@ -62,7 +62,7 @@ def make_dispatcher(broker: str) -> Dispatcher:
     """Return what rings the broker; raises SettingsError for a broker that nothing here can talk to."""
     app = make_app(broker)
     # Whoever publishes does not wait for an absent broker: the sweep publishes what it did not get.
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "max_retries": 0}
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "max_retries": 0, "socket_timeout": 1.0}
     try:
         return Dispatcher(app)
     except (KeyError, ImportError) as error:
@@ -92,7 +92,7 @@ class Dispatcher:
                     pending.popleft()
         except self._errors as error:
             log.warning(
-                "dispatch.failed messages=%d broker=%s error=%r; the sweep will publish them: check the broker",
+                "dispatch.failed messages=%d broker=%s error=%s; the sweep will publish them: check the broker",
                 len(pending),
                 server_name(self._app.conf.broker_url),
                 error,

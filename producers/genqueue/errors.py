@@ -18,7 +18,7 @@ GenqueueError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,16 @@ def shown(value: object) -> str:
 
 
 class GenqueueError(Exception):
-    """Base of everything genqueue raises on purpose."""
+    """Base of everything genqueue raises on purpose; survives pickling, as process pools need."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[GenqueueError], args: tuple[object, ...]) -> GenqueueError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class CallerError(GenqueueError):

@@ -72,10 +72,6 @@ class Keys:
         """Return the prefix of the partition an id belongs to."""
         return self.slot(self.partition_of_id(identifier))
 
-    def slots(self) -> tuple[str, ...]:
-        """Return the prefixes of all partitions."""
-        return tuple(self.slot(partition) for partition in range(self.partitions))
-
     def flight(self, flight: str) -> str:
         """Return the key of a flight's hash."""
         return f"{self.slot_of_id(flight)}flight:{flight}"

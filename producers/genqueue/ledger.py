@@ -354,7 +354,7 @@ def mark(keys: Keys, popped: Mapping[str, int]) -> Call:
 
 def parse_marks(reply: Mapping[bytes, bytes]) -> dict[str, int]:
     """Return the highest stamp popped from each queue, from the hash at `keys.marks()`."""
-    return {queue.decode(): int(stamp) for queue, stamp in reply.items()}
+    return {queue.decode(): int(stamp) for queue, stamp in reply.items() if stamp.isdigit()}
 
 
 def _text(value: str | bytes | int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, cast
@@ -100,6 +99,13 @@ class GenerateRequest(BaseModel):
     contents: list[dict[str, Any]]
     system_instruction: dict[str, Any] | None = None
     config: GenerationConfig = GenerationConfig()
+
+    @field_validator("model")
+    @classmethod
+    def _model(cls, value: str) -> str:
+        if {"", ".", ".."} & set(value.split("/")) or ".." in value:
+            raise InvalidRequest("model", value, "a model's name, like gemini-3-pro-preview")
+        return value
 
     @field_validator("contents", mode="before")
     @classmethod
@@ -265,9 +271,3 @@ def build_options(**options: Any) -> JobOptions:
         return JobOptions.model_validate({name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         raise invalid(error) from error
-
-
-def decode_request(document: bytes) -> dict[str, Any]:
-    """Return the JSON of an encoded request; for readers outside the worker's hot path."""
-    decoded: dict[str, Any] = json.loads(document)
-    return decoded

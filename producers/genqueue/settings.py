@@ -45,8 +45,8 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    data_url: str = "redis://127.0.0.1:6379/0"
-    broker_url: str | None = None
+    data_url: Annotated[str, Field(repr=False)] = "redis://127.0.0.1:6379/0"
+    broker_url: Annotated[str | None, Field(repr=False)] = None
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")] = "gq"
     partitions: Annotated[int, Field(ge=1, le=16384)] = 64
     deadline_high: Seconds = 600.0

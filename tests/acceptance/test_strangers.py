@@ -31,7 +31,16 @@ def message(own_server, client):
 
 def test_malformed_messages_are_dropped(own_server, client, start_worker, message):
     """Whatever is pushed onto a queue, the worker says so, goes on, and answers the next job."""
-    bodies = (b"\xff\xfe", b"7", b"[1]", b"{}", b'[["a"],{},{}]', b'[[1,"x"],{},{}]', b'[["../../x",5],{},{}]')
+    bodies = (
+        b"\xff\xfe",
+        b"7",
+        b"[1]",
+        b"{}",
+        b'[["a"],{},{}]',
+        b'[[1,"x"],{},{}]',
+        b'[["../../x",5],{},{}]',
+        b'[["3-0123",9e15],{},{}]',
+    )
     strangers = [
         b"\xff\x00garbage",
         b"42",

@@ -77,10 +77,10 @@ async def test_racing_first_requests_share_one_connection(own_emulator):
 
 
 async def test_a_full_pool_is_an_error_to_try_again(own_emulator):
-    """One stream more than all connections hold is refused at once."""
+    """One stream more than all connections hold is refused when no place gets free."""
     route = route_to(own_emulator.url, own_emulator.ca_file)
     own_emulator.set(ttft=0, tpot=FOR_EVER)
-    options = GeminiOptions(pool=PoolOptions(streams_per_connection=1, max_connections=1))
+    options = GeminiOptions(pool=PoolOptions(streams_per_connection=1, max_connections=1, place_timeout=0.1))
     async with GeminiProvider(options) as provider, contextlib.aclosing(provider.stream(REQUEST, route)) as first:
         await anext(first)
         found = await refusal(provider, route)

@@ -74,7 +74,7 @@ class Courier:
         try:
             replies = await scripts.arun_many(self._client, calls)
         except (RedisError, OSError) as error:
-            log.warning("courier.away calls=%d error=%r; check the data server", len(calls), error)
+            log.warning("courier.away calls=%d error=%s; check the data server", len(calls), error)
             for _, future in asked:
                 if not future.done():
                     future.set_exception(error)
@@ -87,19 +87,21 @@ class Courier:
                 future.set_exception(reply)
             else:
                 future.set_result(reply)
+        ready = True
         for attempt, reply in zip(dirty, replies[len(asked) :], strict=True):
-            self._take(attempt, reply)
-        return True
+            ready = self._take(attempt, reply) and ready
+        return ready
 
     def _append(self, attempt: Attempt) -> Call:
         unsent = attempt.unsent()
         return ledger.append(self._keys, unsent.flight, unsent.token, unsent.first, unsent.entries)
 
-    def _take(self, attempt: Attempt, reply: object) -> None:
-        if isinstance(reply, Exception):
-            log.error("courier.refused flight=%s error=%r; the flight is left to its lease", attempt.flight, reply)
-            attempt.refuse()
-            return
+    def _take(self, attempt: Attempt, reply: object) -> bool:
+        """Take note of what became of an attempt's entries; returns whether the server was ready for them."""
+        if isinstance(reply, Exception):  # read-only, short of replicas, out of disk: it passes, or the lease ends
+            log.warning("courier.refused flight=%s error=%s; check the data server", attempt.flight, reply)
+            self._again([attempt])
+            return False
         appended = ledger.parse_append(reply)
         match appended.status:
             case "ok":
@@ -109,6 +111,7 @@ class Courier:
                 self._again([attempt])
             case _:
                 attempt.refuse()
+        return True
 
     def _again(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:

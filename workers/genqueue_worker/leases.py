@@ -69,7 +69,7 @@ class Leases:
         ]
         for attempt, reply in zip(held, await asyncio.gather(*calls, return_exceptions=True), strict=True):
             if isinstance(reply, BaseException):
-                log.warning("leases.not_renewed flight=%s error=%r; check the data server", attempt.flight, reply)
+                log.warning("leases.not_renewed flight=%s error=%s; check the data server", attempt.flight, reply)
                 continue
             lane = ledger.parse_renew(reply)
             if lane is None:
@@ -86,7 +86,7 @@ class Leases:
             try:
                 await self._hear(channel)
             except (RedisError, OSError) as error:
-                log.warning("leases.deaf channel=%s error=%r; renewals find what is called off", channel, error)
+                log.warning("leases.deaf channel=%s error=%s; renewals find what is called off", channel, error)
             await asyncio.sleep(RENEWAL)
 
     async def _hear(self, channel: str) -> None:
@@ -98,7 +98,7 @@ class Leases:
                     self._call_off(message["data"])
 
     def _call_off(self, message: bytes) -> None:
-        _flight, _, token = message.decode().partition(" ")
+        _flight, _, token = message.decode(errors="replace").partition(" ")
         attempt = self._held.get(token)
         if attempt is not None:
             attempt.refuse()

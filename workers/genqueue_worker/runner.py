@@ -162,11 +162,15 @@ async def settle(runtime: Runtime, attempt: Attempt, outcome: Outcome) -> Settle
         return None
     attempt.settling = True
     settling = asyncio.ensure_future(_settle(runtime, attempt, outcome))
-    try:
-        return await asyncio.shield(settling)
-    except asyncio.CancelledError:
-        await settling
-        raise
+    cut: asyncio.CancelledError | None = None
+    while not settling.done():
+        try:
+            await asyncio.shield(settling)
+        except asyncio.CancelledError as cancelled:
+            cut = cancelled
+    if cut is not None:
+        raise cut
+    return settling.result()
 
 
 async def _settle(runtime: Runtime, attempt: Attempt, outcome: Outcome) -> Settled | None:
@@ -193,7 +197,7 @@ async def _ask(runtime: Runtime, call: Call, patience: float) -> Any:
         except (RedisError, OSError) as error:
             if time.monotonic() >= give_up:
                 raise
-            log.warning("attempt.away script=%s error=%r; trying again", call.script.name, error)
+            log.warning("attempt.away script=%s error=%s; trying again", call.script.name, error)
         await asyncio.sleep(RETRY)
 
 

@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 
 from genqueue.connections import AsyncConnection, connection_options
 from genqueue.dispatch import make_dispatcher
+from genqueue.errors import SettingsError
 from genqueue.patience import Patience
 from genqueue_worker.courier import Courier
 from genqueue_worker.leases import Leases
@@ -22,7 +23,7 @@ from genqueue_worker.providers.connections import PoolOptions
 from genqueue_worker.providers.gemini import GeminiOptions, GeminiProvider
 from genqueue_worker.providers.seam import Route
 from genqueue_worker.providers.transport import ConnectionOptions
-from genqueue_worker.settings import process_name
+from genqueue_worker.settings import STREAMS_PER_CONNECTION, process_name
 from genqueue_worker.sweeper import Servers, Sweeper
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ START_PATIENCE = Patience(reconnect=30.0)
 
 #: Connections to the data server; a call that finds none free waits for one.
 CONNECTIONS = 8
-
-#: Key sent when none is set: the provider's own refusal then says what is wrong.
-NO_KEY = "no-api-key-set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +75,24 @@ def make_provider(settings: WorkerSettings) -> tuple[GeminiProvider, Route]:
     connection = ConnectionOptions(
         connect_timeout=settings.provider_connect_timeout, read_timeout=settings.read_timeout
     )
-    options = GeminiOptions(pool=PoolOptions(connection=connection, max_connections=settings.max_connections))
-    key = settings.gemini_api_key.get_secret_value() if settings.gemini_api_key else NO_KEY
+    pool = PoolOptions(connection, STREAMS_PER_CONNECTION, max_connections=settings.max_connections)
+    if settings.gemini_api_key is None or not settings.gemini_api_key.get_secret_value():
+        raise SettingsError(["GENQUEUE_GEMINI_API_KEY: not set, expected the key of the Gemini Developer API"])
+    key = settings.gemini_api_key.get_secret_value()
     ca_file = str(settings.gemini_ca_file) if settings.gemini_ca_file else None
-    return GeminiProvider(options), Route("gemini", settings.gemini_base_url, key, ca_file)
+    return GeminiProvider(GeminiOptions(pool=pool)), Route("gemini", settings.gemini_base_url, key, ca_file)
 
 
 @asynccontextmanager
 async def running(settings: WorkerSettings) -> AsyncIterator[Runtime]:
     """Connect, warm the provider's connections, and do the process's background work while the block runs."""
+    provider, route = make_provider(settings)
     joining = AsyncConnection(settings)
     try:
         keys = (await joining.deployment(START_PATIENCE)).keys
     finally:
         await joining.aclose()
     name = process_name(settings)
-    provider, route = make_provider(settings)
     async with connect(settings.data_url, settings) as data, connect(settings.broker, settings) as broker, provider:
         inbox = keys.inbox(name)
         courier = Courier(data, keys)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from genqueue.lanes import LANES, Lane, parse_lane
@@ -20,6 +20,10 @@ BROKER_SCHEMES = frozenset({"redis", "rediss"})
 
 #: Leases are renewed every second: a shorter one would be lost to a moment's delay.
 Lease = Annotated[float, Field(ge=2, le=3600, allow_inf_nan=False)]
+
+
+#: Streams one HTTP/2 connection takes: below the 100 that Google's front ends allow, past which requests stall.
+STREAMS_PER_CONNECTION = 90
 
 
 class WorkerSettings(Settings):
@@ -57,7 +61,7 @@ class WorkerSettings(Settings):
     drain_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
     read_timeout: Seconds = 60.0
     provider_connect_timeout: Seconds = 10.0
-    max_connections: Count = 8
+    max_connections: Annotated[Count, Field(validate_default=True)] = 8
 
     @field_validator("broker_url", "data_url")
     @classmethod
@@ -71,6 +75,15 @@ class WorkerSettings(Settings):
     def _readable(cls, value: Path | None) -> Path | None:
         if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
             raise ValueError("expected a readable PEM file")
+        return value
+
+    @field_validator("max_connections")
+    @classmethod
+    def _room_for_slots(cls, value: int, info: ValidationInfo) -> int:
+        slots = info.data.get("slots", 0)
+        if slots > value * STREAMS_PER_CONNECTION:
+            needed = -(-slots // STREAMS_PER_CONNECTION)
+            raise ValueError(f"expected at least {needed} for {slots} slots, {STREAMS_PER_CONNECTION} streams each")
         return value
 
     @field_validator("lanes")

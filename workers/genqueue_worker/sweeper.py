@@ -75,7 +75,7 @@ class Sweeper:
             try:
                 await self.sweep()
             except (RedisError, OSError) as error:
-                log.warning("sweeper.away error=%r; nothing is recovered meanwhile: check the servers", error)
+                log.warning("sweeper.away error=%s; nothing is recovered meanwhile: check the servers", error)
             await asyncio.sleep(self._interval)
 
     async def sweep(self) -> None:
@@ -85,19 +85,27 @@ class Sweeper:
         due: list[Publication] = []
         for reply in await scripts.arun_many(self._servers.data, calls):
             if isinstance(reply, Exception):
-                log.error("sweeper.failed error=%r", reply)
+                log.error("sweeper.failed error=%s", reply)
             else:
                 due.extend(ledger.parse_sweep(reply))
         if due:
             log.info("sweeper.published messages=%d", len(due))
             await self.publish(due)
 
-    async def _readings(self) -> list[QueueReading]:
-        # Depths first: a message that is popped in between then shows in the marks.
+    async def _depths(self) -> list[int]:
         async with self._servers.broker.pipeline(transaction=False) as pipeline:
             for queue in QUEUES:
                 pipeline.llen(queue)
-            depths = await pipeline.execute()
+            depths: list[int] = await pipeline.execute()
+            return depths
+
+    async def _readings(self) -> list[QueueReading]:
+        # Depths first: a message that is popped in between then shows in the marks.
+        try:
+            depths = await self._depths()
+        except (RedisError, OSError) as error:
+            log.warning("sweeper.broker_away error=%s; lost messages are not seen meanwhile: check the broker", error)
+            return []
         if self._popped:
             await self._servers.courier.ask(ledger.mark(self._keys, self._popped))
         marks = ledger.parse_marks(await self._servers.data.execute_command("HGETALL", self._keys.marks()))

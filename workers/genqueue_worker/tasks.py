@@ -21,6 +21,8 @@ def register(app: Celery, current: Callable[[], Runtime]) -> None:
 
     async def generate(self: Any, flight: str, stamp: int) -> str:
         """Run a flight, if the message's stamp is still good; returns the outcome in a word."""
+        if not isinstance(flight, str) or type(stamp) is not int:
+            raise TypeError(f"expected a flight's id and an integer stamp, got {flight!r:.80} and {stamp!r:.80}")
         runtime = current()
         runtime.sweeper.saw(self.request.delivery_info["routing_key"], stamp)
         return await runner.run(runtime, flight, stamp)

@@ -82,14 +82,14 @@ class Transcript:
         return {"role": "model", "parts": parts}
 
     def _joined(self) -> list[tuple[str, str]]:
-        joined: list[tuple[str, str]] = []
+        runs: list[tuple[str, list[str]]] = []
         for piece in self._pieces:
             value = piece.json if piece.kind == "part" else piece.text
-            if joined and piece.kind != "part" and joined[-1][0] == piece.kind:
-                joined[-1] = (piece.kind, joined[-1][1] + value)
+            if runs and piece.kind != "part" and runs[-1][0] == piece.kind:
+                runs[-1][1].append(value)
             else:
-                joined.append((piece.kind, value))
-        return joined
+                runs.append((piece.kind, [value]))
+        return [(kind, "".join(values)) for kind, values in runs]
 
 
 def _entry(kind: str, value: str) -> Entry:

@@ -46,7 +46,7 @@ end
 -- Take off the members whose deadline has passed. Returns whether that ended the flight.
 local function expire_members(flight)
   local ended = false
-  for _, job in ipairs(redis.call('ZRANGEBYSCORE', members_key(flight.id), '-inf', now)) do
+  for _, job in ipairs(redis.call('ZRANGEBYSCORE', members_key(flight.id), '-inf', now, 'LIMIT', 0, limit)) do
     ended = depart(flight, job, 'expired')
   end
   return ended

@@ -6,7 +6,7 @@ import pytest
 
 from genqueue.errors import InvalidRequest
 from genqueue.order import make_order
-from genqueue.request import MAX_DEADLINE, MAX_REQUEST_BYTES, build_options, build_request, contents_of, decode_request
+from genqueue.request import MAX_DEADLINE, MAX_REQUEST_BYTES, build_options, build_request, contents_of
 
 MODEL = "gemini-2.5-flash"
 HELLO = {"role": "user", "parts": [{"text": "Hello"}]}
@@ -213,4 +213,4 @@ def test_the_document_is_the_contract():
         b'{"config":{"top_k":4},"contents":[{"parts":[{"text":"Hello"}],"role":"user"}],'
         b'"model":"gemini-2.5-flash","system_instruction":{"parts":[{"text":"Be brief."}]},"v":1}'
     )
-    assert decode_request(made.encode())["system_instruction"] == {"parts": [{"text": "Be brief."}]}
+    assert json.loads(made.encode())["system_instruction"] == {"parts": [{"text": "Be brief."}]}

@@ -95,15 +95,26 @@ async def test_a_gap_is_filled_from_where_the_ledger_says(courier, data_server, 
     assert [first_of(call) for call in appends] == [(1, 2), (3, 1), (1, 3)]
 
 
-@pytest.mark.parametrize("reply", [[b"refused", 0], [b"gone", 0], ResponseError("ERR")])
+@pytest.mark.parametrize("reply", [[b"refused", 0], [b"gone", 0]])
 async def test_a_void_token_stops_the_attempt(courier, data_server, make_attempt, reply):
-    """Also a server that will not take its entries: the flight is left to its lease."""
+    """Nothing it writes counts any more."""
     attempt = make_attempt()
     data_server.answer = lambda call: reply
     courier.write(attempt, [delta("a")])
     with pytest.raises(asyncio.CancelledError):
         await attempt.task
     assert attempt.refused
+
+
+async def test_a_server_that_refuses_for_a_while_stops_nobody(courier, data_server, make_attempt):
+    """Read-only after a failover, short of replicas, out of disk: the entries are sent again until they are through."""
+    attempt = make_attempt()
+    data_server.answer = lambda call: ResponseError("NOREPLICAS Not enough good replicas to write.")
+    courier.write(attempt, [delta("a")])
+    await data_server.has(2)
+    data_server.answer = obedient
+    await data_server.has(len(data_server.pipelines) + 1)
+    assert (attempt.refused, first_of(data_server.pipelines[-1][-1])) == (False, (1, 1))
 
 
 async def test_a_void_token_harms_nobody_else(courier, data_server, keys, make_attempt):

@@ -9,6 +9,9 @@ import httpx
 
 from genqueue_worker.providers.transport import ConnectionOptions, ConnectionTransport
 
+#: Seconds between two looks for a place while every connection is full; streams that were left free theirs.
+_LOOK_AGAIN = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
@@ -16,13 +19,14 @@ class PoolOptions:
 
     `streams_per_connection` stays below the server's MAX_CONCURRENT_STREAMS (Google: 100): past it a request
     waits in silence for another to end. Some connections are kept from the start, so that one lost packet
-    does not hold up every stream.
+    does not hold up every stream. A request waits `place_timeout` seconds for a place when all are taken.
     """
 
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     streams_per_connection: int = 90
     warm_connections: int = 2
     max_connections: int = 8
+    place_timeout: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,13 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         """Send the request.
 
         Raises:
-            httpx.PoolTimeout: every connection allowed is full.
+            httpx.PoolTimeout: every connection allowed was full for `place_timeout` seconds.
         """
-        return await self._send(request, self._choose())
+        return await self._send(request, await self._place())
 
     async def warm(self, make_request: Callable[[], httpx.Request]) -> list[httpx.Response | httpx.TransportError]:
         """Open the connections kept from the start, each by a request of its own; return how each went."""
-        while len(self._connections) < self._options.warm_connections:
+        while len(self._connections) < min(self._options.warm_connections, self._options.max_connections):
             self._open()
         return await asyncio.gather(*(self._try(make_request(), connection) for connection in self._connections))
 
@@ -110,16 +114,25 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             response.stream = _CountedStream(response.stream, failed.pop_all())
         return response
 
-    def _choose(self) -> _Connection:
+    async def _place(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self._options.place_timeout
+        while (connection := self._choose()) is None:
+            if loop.time() >= give_up:
+                raise httpx.PoolTimeout(
+                    f"all {len(self._connections)} connections hold {self._options.streams_per_connection} streams; "
+                    "raise max_connections or lower the worker's slots"
+                )
+            await asyncio.sleep(_LOOK_AGAIN)
+        return connection
+
+    def _choose(self) -> _Connection | None:
         best = min(self._connections, key=lambda connection: connection.load, default=None)
         if best is not None and best.load < self._options.streams_per_connection:
             return best
         if len(self._connections) < self._options.max_connections:
             return self._open()
-        raise httpx.PoolTimeout(
-            f"all {len(self._connections)} connections hold {self._options.streams_per_connection} streams; "
-            "raise max_connections or lower the worker's slots"
-        )
+        return None
 
     def _open(self) -> _Connection:
         connection = _Connection(self._options.connection)

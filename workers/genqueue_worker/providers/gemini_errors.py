@@ -1,5 +1,6 @@
 """Google's error objects, and HTTP failures, as provider errors."""
 
+import math
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -68,12 +69,16 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     """Read a Retry-After header, seconds or an HTTP date, as seconds from `now`; None when it is neither."""
     if value is None:
         return None
-    if value.strip().isdecimal():
-        return float(value)
     try:
+        if value.strip().isdecimal():
+            return _finite(float(value))
         return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+def _finite(seconds: float) -> float | None:
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _retry_delay(details: object) -> float | None:
@@ -81,7 +86,7 @@ def _retry_delay(details: object) -> float | None:
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict) and detail.get("@type") == _RETRY_INFO:
             try:
-                return float(str(detail.get("retryDelay")).removesuffix("s"))
+                return _finite(float(str(detail.get("retryDelay")).removesuffix("s")))
             except ValueError:
                 return None
     return None

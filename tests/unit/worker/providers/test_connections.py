@@ -82,14 +82,25 @@ async def test_the_least_loaded_connection_comes_first(opened):
     assert [connection.requests for connection in opened] == [3, 4]
 
 
-async def test_a_full_pool_refuses_at_once_and_says_so(opened):
+async def test_a_full_pool_refuses_in_time_and_says_so(opened):
     """A request beyond the last connection's room would wait in silence."""
-    own = pool(max_connections=1)
+    own = pool(max_connections=1, place_timeout=0.05)
     held = [await own.handle_async_request(request()) for _ in range(3)]
     with pytest.raises(httpx.PoolTimeout, match="all 1 connections hold 3 streams; raise max_connections"):
         await own.handle_async_request(request())
     await held[0].aclose()
     assert (await own.handle_async_request(request())).status_code == 200
+
+
+async def test_a_request_takes_the_place_that_gets_free(opened):
+    """A full pool is waited for: whoever comes first gets the next place."""
+    own = pool(max_connections=1)
+    held = [await own.handle_async_request(request()) for _ in range(3)]
+    waiting = asyncio.create_task(own.handle_async_request(request()))
+    await asyncio.wait([waiting], timeout=0.05)
+    assert not waiting.done()
+    await held[0].aclose()
+    assert (await waiting).status_code == 200
 
 
 async def test_a_stream_is_counted_until_it_is_closed_and_once(opened):
@@ -110,7 +121,7 @@ async def test_a_stream_is_counted_until_it_is_closed_and_once(opened):
 
 async def test_abandoned_streams_take_room(opened):
     """A stream nobody waits for is still one of the server's hundred."""
-    own = pool(max_connections=1)
+    own = pool(max_connections=1, place_timeout=0.05)
     await own.handle_async_request(request())
     opened[0].abandoned = 2
     assert own.counters() == PoolCounters(connections=1, live_streams=1, requests=1, abandoned_streams=2)
