@@ -23,7 +23,7 @@ from genqueue_worker.providers.connections import PoolOptions
 from genqueue_worker.providers.gemini import GeminiOptions, GeminiProvider
 from genqueue_worker.providers.seam import Route
 from genqueue_worker.providers.transport import ConnectionOptions
-from genqueue_worker.settings import STREAMS_PER_CONNECTION, process_name
+from genqueue_worker.settings import GEMINI, NO_KEY, STREAMS_PER_CONNECTION, process_name
 from genqueue_worker.sweeper import Servers, Sweeper
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ def make_provider(settings: WorkerSettings) -> tuple[GeminiProvider, Route]:
         connect_timeout=settings.provider_connect_timeout, read_timeout=settings.read_timeout
     )
     pool = PoolOptions(connection, STREAMS_PER_CONNECTION, max_connections=settings.max_connections)
-    if settings.gemini_api_key is None or not settings.gemini_api_key.get_secret_value():
+    key = settings.gemini_api_key.get_secret_value() if settings.gemini_api_key else ""
+    if not key and settings.gemini_base_url == GEMINI:
         raise SettingsError(["GENQUEUE_GEMINI_API_KEY: not set, expected the key of the Gemini Developer API"])
-    key = settings.gemini_api_key.get_secret_value()
     ca_file = str(settings.gemini_ca_file) if settings.gemini_ca_file else None
-    return GeminiProvider(GeminiOptions(pool=pool)), Route("gemini", settings.gemini_base_url, key, ca_file)
+    return GeminiProvider(GeminiOptions(pool=pool)), Route("gemini", settings.gemini_base_url, key or NO_KEY, ca_file)
 
 
 @asynccontextmanager

@@ -18,6 +18,12 @@ from genqueue.settings import Count, Seconds, Settings
 BROKER_SCHEMES = frozenset({"redis", "rediss"})
 
 
+#: Where the Gemini Developer API is.
+GEMINI = "https://generativelanguage.googleapis.com"
+
+#: Key sent where none is set: a proxy may bring its own, and any other endpoint says what is missing.
+NO_KEY = "no-api-key-set"
+
 #: Leases are renewed every second: a shorter one would be lost to a moment's delay.
 Lease = Annotated[float, Field(ge=2, le=3600, allow_inf_nan=False)]
 
@@ -49,7 +55,7 @@ class WorkerSettings(Settings):
     gemini_api_key: Annotated[
         SecretStr | None, Field(validation_alias=AliasChoices("GENQUEUE_GEMINI_API_KEY", "GEMINI_API_KEY"))
     ] = None
-    gemini_base_url: str = "https://generativelanguage.googleapis.com"
+    gemini_base_url: str = GEMINI
     gemini_ca_file: Path | None = None
     slots: Annotated[int, Field(ge=1, le=10_000)] = 100
     lanes: str = ",".join(LANES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http
 import logging
 from typing import TYPE_CHECKING, cast
@@ -154,4 +155,5 @@ class Http1Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, without TLS's farewell."""
-        self._transport.abort()
+        with contextlib.suppress(AttributeError):  # early releases of 3.11 raise it once TLS has ended
+            self._transport.abort()

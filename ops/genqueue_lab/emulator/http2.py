@@ -240,4 +240,5 @@ class Http2Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, without TLS's farewell."""
-        self._transport.abort()
+        with contextlib.suppress(AttributeError):  # early releases of 3.11 raise it once TLS has ended
+            self._transport.abort()

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Final
 from genqueue_worker.doctor.finding import Finding
 from genqueue_worker.providers.probe import Probe, probe
 from genqueue_worker.providers.seam import Route
+from genqueue_worker.settings import NO_KEY
 
 if TYPE_CHECKING:
     from genqueue_worker.settings import WorkerSettings
 
 #: Seconds the endpoint has to answer.
 PATIENCE: Final = 3.0
-
-#: Sent when no key is set: the endpoint can be judged all the same.
-_NO_KEY: Final = "no-api-key-set"
 
 #: Answers that mean the key was refused; Gemini says 400 of a key it does not know.
 _REFUSED: Final = frozenset({400, 401, 403})
@@ -26,7 +24,7 @@ async def check_endpoint(settings: WorkerSettings) -> list[Finding]:
     """Check the provider's key and endpoint."""
     key = settings.gemini_api_key.get_secret_value() if settings.gemini_api_key else ""
     ca_file = str(settings.gemini_ca_file) if settings.gemini_ca_file else None
-    route = Route("gemini", settings.gemini_base_url, key or _NO_KEY, ca_file)
+    route = Route("gemini", settings.gemini_base_url, key or NO_KEY, ca_file)
     try:
         async with asyncio.timeout(PATIENCE + 0.5):
             found = await probe(route, PATIENCE)
