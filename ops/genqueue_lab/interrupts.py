@@ -1,28 +1,48 @@
-"""What Ctrl-C and SIGTERM mean: the first one stops, one during the stop kills."""
+"""What Ctrl-C, SIGTERM and a closed terminal mean: the first one stops, one during the stop kills."""
 
 from __future__ import annotations
 
 import signal
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+#: What asks a command to end. SIGHUP is what its terminal sends when it closes.
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def terminate_like_interrupt() -> None:
-    """Let SIGTERM raise KeyboardInterrupt as Ctrl-C does, also where the shell has SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+class Interrupts:
+    """Handles the signals of a command that has processes to end; made on the main thread.
 
+    The first signal raises KeyboardInterrupt. No other ever does, to the end of the process: whoever stops has things
+    to put away, which a third Ctrl-C must not leave behind. Each calls what `kill_with` was given.
+    """
 
-@contextmanager
-def killing(kill: Callable[[], object]) -> Iterator[None]:
-    """Call `kill` for every Ctrl-C and SIGTERM while the block runs; the block itself is not interrupted."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: kill()) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+    def __init__(self) -> None:
+        self._stopping = False
+        self._kill: Callable[[], object] = lambda: None
+        for number in _SIGNALS:
+            # nohup asks to outlive the terminal; a shell has SIGINT ignored in what it runs in the background
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def kill_with(self, kill: Callable[[], object]) -> None:
+        """Call `kill` for signals that come during the stop."""
+        self._kill = kill
+
+    def stopping(self) -> None:
+        """Note that the stop has begun, whatever began it."""
+        self._stopping = True
+
+    def over(self) -> None:
+        """Ignore signals from now on: all is put away, and the exit status is to be the command's own."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _handle(self, *_: object) -> None:
+        # Nothing is called between the test and the mark, so that no second signal is handled in between.
+        if not self._stopping:
+            self._stopping = True
+            raise KeyboardInterrupt
+        self._kill()

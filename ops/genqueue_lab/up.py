@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,10 @@ from rich.text import Text
 from genqueue.settings import server_name
 from genqueue_lab.emulator.options import Pace
 from genqueue_lab.fleet import FLOWER_USER, Fleet, WorkerOptions, wait_ready
-from genqueue_lab.interrupts import killing, terminate_like_interrupt
+from genqueue_lab.interrupts import Interrupts
 from genqueue_lab.processes import ProcessEnded
+from genqueue_lab.servers import is_free
+from genqueue_worker.cli import await_servers
 from genqueue_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -66,12 +68,14 @@ class LineLog:
 
     def block(self, lines: list[str]) -> None:
         """Print lines with nothing in front, so that they can be copied."""
-        self._console.print(Text("\n".join(["", *lines, ""]), style="bold"))
+        with suppress(OSError):
+            self._console.print(Text("\n".join(["", *lines, ""]), style="bold"))
 
     def _print(self, name: str, text: str) -> None:
         _, _, number = name.partition("-")
         colour = _COLOURS.get(name) or _WORKER_COLOURS[int(number) % len(_WORKER_COLOURS)]
-        self._console.print(Text.assemble((f"{name:<{_NAME_WIDTH}} | ", colour), text))
+        with suppress(OSError):  # the terminal was closed; what it would have shown is no reason to stop before the end
+            self._console.print(Text.assemble((f"{name:<{_NAME_WIDTH}} | ", colour), text))
 
 
 @click.command()
@@ -96,18 +100,35 @@ def up(*, directory: Path | None, slots: int | None, port_flower: int, no_flower
     """
     settings = WorkerSettings.load()
     plan = Plan(slots=slots or settings.slots, flower=None if no_flower else port_flower, **given)
-    terminate_like_interrupt()
+    interrupts = Interrupts()
+    check(plan, settings)
     with ExitStack() as stack:
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="genqueue-up-")))
-        status = run(plan, settings, directory)
+        status = run(plan, settings, directory, interrupts)
+    interrupts.over()
     sys.exit(status)
 
 
-def run(plan: Plan, settings: WorkerSettings, directory: Path) -> int:
+def check(plan: Plan, settings: WorkerSettings) -> None:
+    """See that what is not started here is there, before anything is.
+
+    Raises:
+        click.ClickException: Flower's port is taken, or the given broker does not answer.
+        GenqueueError: the given data server does not answer, or has another deployment.
+    """
+    if plan.flower and not is_free(plan.flower):
+        advice = "choose another with --port-flower (0 takes a free one), or leave Flower out with --no-flower"
+        raise click.ClickException(f"port {plan.flower} for Flower is taken: {advice}")
+    if "data_url" in settings.model_fields_set:
+        await_servers(settings)
+
+
+def run(plan: Plan, settings: WorkerSettings, directory: Path, interrupts: Interrupts) -> int:
     """Run the fleet until Ctrl-C (returns 0) or until a process fails (returns 1)."""
     log = LineLog()
     fleet = Fleet(directory.resolve(), log.line)
+    interrupts.kill_with(fleet.kill)
     status = 0
     try:
         log.block(start(fleet, plan, settings))
@@ -120,8 +141,8 @@ def run(plan: Plan, settings: WorkerSettings, directory: Path) -> int:
             log.say(line)
         log.say("stopping the rest")
     finally:
-        with killing(fleet.kill):
-            fleet.stop()
+        interrupts.stopping()
+        fleet.stop()
     log.say("stopped")
     return status
 

@@ -5,22 +5,31 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from genqueue import jobs
+from genqueue import jobs, purge, submission, whereabouts
 from genqueue.connections import AsyncConnection
+from genqueue.finished import Feed, consumer_of
+from genqueue.intake import Accepted, Candidate, Intake
 from genqueue.order import SubmitOptions, make_order
-from genqueue.patience import BRIEF, Patience
+from genqueue.patience import BRIEF, Patience, lasting
+from genqueue.place import position
+from genqueue.result import with_parsed
 from genqueue.settings import Settings
-from genqueue.tail import Reference, position, tail
+from genqueue.shape import shape_of
+from genqueue.tail import Reference, tail
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 
+    from genqueue.errors import GenqueueError
     from genqueue.events import Event
+    from genqueue.finished import Finished
+    from genqueue.ledger import Start
+    from genqueue.purge import Purged
     from genqueue.result import Result, Status
 
 
 class AsyncClient:
-    """Submits jobs and reads their streams on an event loop; one client per loop.
+    """Submits jobs and reads their streams on event loops; usable from several, and in forked processes.
 
     Connects on first use. Close it, or use it as an async context manager.
 
@@ -33,30 +42,111 @@ class AsyncClient:
     """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
-        self._connection = AsyncConnection(settings or Settings.load(**overrides))
+        connection = self._connect(settings or Settings.load(**overrides))
+        self._connection = connection
+        self._intake = Intake(connection.deployment, connection.settings, connection.codec, connection.blobs)
 
-    async def submit(self, contents: object, *, model: str, **options: Unpack[SubmitOptions]) -> AsyncJob:
+    def _connect(self, settings: Settings) -> AsyncConnection:
+        return AsyncConnection(settings)
+
+    async def submit(self, contents: object = None, *, model: str, **options: Unpack[SubmitOptions]) -> AsyncJob:
         """Queue a request and return its job once it is accepted.
 
         Args:
-            contents: a text, a list of texts and parts, or Gemini-shaped contents.
+            contents: a text, a list of texts and parts, or Gemini-shaped contents; None with `messages`.
             model: the provider's model name.
-            **options: lane, tenant, deadline (seconds from now), cache, share; system_instruction; and every field
-                of the generation config, as a keyword or in `config`.
+            **options: those of JobOptions: lane, tenant, deadline (seconds from now), idempotency_key, ...;
+                system_instruction or messages; and every field of GenerationConfig, as a keyword or in `config`.
 
         Raises:
             InvalidRequest: an argument is wrong; nothing was queued.
-            ServerUnavailable: the data server does not answer; after less than 3 s.
+            ServerUnavailable: the data server does not answer; after less than 3 s. Nothing was queued.
+            SubmitUncertain: it stopped answering in the middle; submit again with the error's `job_id`.
+            StreamGone: the job of the idempotency key is done and gone; there is no new one.
         """
-        order, connection = make_order(contents, model, options), self._connection
-        deployment = await connection.deployment()
-        reference = await connection.run(jobs.submit(order, deployment, connection.settings))
-        return AsyncJob(connection, reference.job_id, reference)
+        order = make_order(contents, model, options)
+        return self._job(await self._connection.run(submission.submit(order, self._intake)))
 
-    def job(self, job_id: str) -> AsyncJob:
-        """Return a handle for a job submitted earlier, anywhere; raises InvalidRequest for what is no id."""
+    async def submit_many(self, items: Iterable[Mapping[str, Any]], **defaults: Any) -> list[AsyncJob | GenqueueError]:
+        """Queue many requests in a few round trips; returns for each item, in order, its job or what went wrong.
+
+        Args:
+            items: mappings of `submit`'s arguments: contents, model and any option.
+            **defaults: arguments of the items that do not have them.
+        """
+        outcomes = await self._connection.run(submission.submit_many(items, defaults, self._intake))
+        return [self._job(outcome) if isinstance(outcome, Accepted) else outcome for outcome in outcomes]
+
+    def new_job_id(self, contents: object = None, *, model: str, **options: Unpack[SubmitOptions]) -> str:
+        """Return an id for a request, to submit it with as `job_id`: so it is known before anything is sent.
+
+        Takes the arguments of `submit`; raises InvalidRequest as that does.
+        """
+        return Candidate(make_order(contents, model, options), self._intake).job
+
+    async def find(self, name: str, *, tenant: str = "default") -> list[AsyncJob]:
+        """Return the jobs behind an id that Flower or a log shows.
+
+        Args:
+            name: id of a job; of a flight, which may carry several; of a Celery task, which leads to its flight, or to
+                the job that a `genqueue.submit` admitted.
+            tenant: of the job that a `genqueue.submit` admitted.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        connection = self._connection
+        found = await connection.run(whereabouts.find(connection.keys, name, tenant))
+        return [AsyncJob(connection, job_id, None) for job_id in found]
+
+    def job(self, job_id: str, *, response_schema: Any = None) -> AsyncJob:
+        """Return a handle for a job submitted earlier, anywhere; raises InvalidRequest for what is no id.
+
+        Args:
+            job_id: the job's id.
+            response_schema: what `result().parsed` reads the answer into; as at `submit`, which keeps it nowhere.
+        """
         self._connection.keys.partition_of_id(job_id)
-        return AsyncJob(self._connection, job_id, None)
+        return AsyncJob(self._connection, job_id, None, shape_of(response_schema))
+
+    def _job(self, accepted: Accepted) -> AsyncJob:
+        connection, job = self._connection, accepted.job
+        reference = jobs.reference_of(connection.keys, job, accepted.flight, accepted.mark)
+        return AsyncJob(connection, job, reference, accepted.schema)
+
+    def finished(
+        self, group: str, consumer: str, *, start: Start = "oldest", idle: float = 60.0
+    ) -> AsyncIterator[Finished]:
+        """Yield every job that ends, once for all consumers of a group; waits for the next, without end.
+
+        A job counts as done when the loop asks for the next one; one whose consumer died comes again, so a job may
+        come twice. About the last thousand jobs of each partition are kept for groups that are not read.
+
+        Args:
+            group: its consumers share the jobs; another group gets all of them too.
+            consumer: this one's name, different from the others'; keep it across restarts.
+            start: where a group that nobody read before begins: with the oldest job kept, or with those to come.
+            idle: seconds one job may take; then another consumer of the group takes over what this one has.
+        """
+        connection = self._connection
+        return self._follow(Feed(connection.deployment, consumer_of(group, consumer, start, idle), connection.settings))
+
+    async def _follow(self, feed: Feed) -> AsyncIterator[Finished]:
+        while True:
+            yield await self._connection.run(feed.next())
+
+    async def purge(self, job_id: str) -> bool:
+        """Erase every trace of a job, whatever its state; returns False when nobody knows it.
+
+        A flight that others share stays, without this job. What runs is called off.
+        """
+        connection = self._connection
+        return await connection.run(purge.purge(connection.deployment, job_id, connection.blobs))
+
+    async def purge_tenant(self, tenant: str) -> Purged:
+        """Erase every job of a tenant and the answers cached for it; returns how many there were."""
+        connection = self._connection
+        return await connection.run(purge.purge_tenant(connection.deployment, tenant, connection.blobs))
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -76,8 +166,11 @@ class AsyncJob:
         id: the job's id; keep it to come back later.
     """
 
-    def __init__(self, connection: AsyncConnection, job_id: str, reference: Reference | None) -> None:
+    def __init__(
+        self, connection: AsyncConnection, job_id: str, reference: Reference | None, schema: Any = None
+    ) -> None:
         self.id = job_id
+        self._schema = schema
         self._connection = connection
         self._found = reference
 
@@ -88,14 +181,19 @@ class AsyncJob:
         """Return the key of the Redis stream that holds the job's events."""
         return (await self._reference()).stream
 
+    async def leave_mark(self) -> str:
+        """Return the job's leave mark: a `left` event with it ends the job's part of the stream."""
+        return (await self._reference()).mark
+
     async def tail(
-        self, after: Event | str | None = None, *, timeout: float | None = None
+        self, after: Event | str | None = None, *, timeout: float | None = None, heartbeat: float | None = None
     ) -> AsyncGenerator[Event, None]:
         """Yield the job's events as they come, from the first or behind `after`, to its last.
 
         Args:
             after: an event, or its id, to resume behind.
             timeout: seconds until WaitTimeout; None waits for the end.
+            heartbeat: seconds of silence after which `tail.SILENCE` is yielded, an event without an id; None never.
 
         Raises:
             StreamGone: the stream has expired.
@@ -103,7 +201,7 @@ class AsyncJob:
         """
         position(after)
         patience = self._patience(timeout)
-        events = self._connection.follow(tail(await self._reference(patience), after, patience))
+        events = self._connection.follow(tail(await self._reference(patience), after, patience, heartbeat))
         async with aclosing(events):
             async for event in events:
                 yield event
@@ -116,19 +214,34 @@ class AsyncJob:
             WaitTimeout: `timeout` seconds passed; the job goes on.
         """
         patience = self._patience(timeout)
-        return await self._connection.run(jobs.result(await self._reference(patience), patience))
+        connection, reference = self._connection, await self._reference(patience)
+        return with_parsed(await connection.run(jobs.result(reference, patience, connection.codec)), self._schema)
 
     async def text(self, timeout: float | None = None) -> str:
         """Wait for the end and return the answer's text; raises as `result`."""
         return (await self.result(timeout)).text
 
-    async def status(self) -> Status:
-        """Return where the job is."""
-        return await self._connection.run(jobs.status(await self._reference()))
+    async def status(self, timeout: float | None = None) -> Status:
+        """Return where the job is.
 
-    async def cancel(self) -> bool:
-        """End the job for this caller; returns False when it had ended before."""
-        return await self._connection.run(jobs.cancel(await self._reference(), self._connection.keys))
+        Args:
+            timeout: seconds to go on asking a server that is away; half a second when None.
+
+        Raises:
+            JobNotFound: nobody knows the job (any more).
+            ServerUnavailable: the data server does not answer.
+        """
+        patience = lasting(timeout)
+        return await self._connection.run(jobs.status(await self._reference(patience), patience))
+
+    async def cancel(self, timeout: float | None = None) -> bool:
+        """End the job for this caller; returns False when it had ended before.
+
+        Args and errors are those of `status`.
+        """
+        patience = lasting(timeout)
+        reference = await self._reference(patience)
+        return await self._connection.run(jobs.cancel(reference, self._connection.keys, patience))
 
     async def _reference(self, patience: Patience = BRIEF) -> Reference:
         if self._found is None:

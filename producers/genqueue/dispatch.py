@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import uuid
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
+from kombu.pools import ProducerPool
 
 from genqueue.errors import SettingsError, shown
-from genqueue.lanes import QUEUES, TASK
+from genqueue.lanes import QUEUES, SUBMIT_QUEUE, TASK
 from genqueue.settings import server_name, without_credentials
 
 if TYPE_CHECKING:
@@ -22,13 +22,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("genqueue.dispatch")
 
+#: Messages that go to the broker in one round trip.
+BATCH: Final = 250
+
+#: Connections to the broker that one dispatcher uses at once, and seconds to wait for one.
+CONNECTIONS: Final = 8
+PATIENCE: Final = 1.0
+
 
 def make_queues() -> tuple[Queue, ...]:
     """Return every queue with an exchange and a routing key of its own.
 
     Without them Celery binds all queues to the default exchange, and each message reaches every lane.
     """
-    return tuple(Queue(name, Exchange(name), routing_key=name) for name in QUEUES)
+    return tuple(Queue(name, Exchange(name), routing_key=name) for name in (*QUEUES, SUBMIT_QUEUE))
 
 
 def make_app(broker: str, **configuration: Any) -> Celery:
@@ -69,6 +76,25 @@ def make_dispatcher(broker: str) -> Dispatcher:
         url = shown(without_credentials(broker))
         problem = f"GENQUEUE_BROKER_URL: got {url}, expected a broker whose Kombu transport is installed ({error})"
         raise SettingsError([problem]) from error
+    except TypeError as error:  # Kombu passes the URL's options on as arguments
+        variable = "GENQUEUE_BROKER_URL (GENQUEUE_DATA_URL where that is not set)"
+        reason = str(error).rpartition("() ")[2]
+        problem = f"{variable}: got {shown(without_credentials(broker))}, expected options that Kombu knows ({reason})"
+        raise SettingsError([problem]) from error
+
+
+def task_id_of(publication: Publication) -> str:
+    """Return the id of the Celery task for a publication; it leads from Flower to the flight.
+
+    Of its own for each message, as stamps are: a revoked id would be dropped by every worker for good.
+    """
+    return f"{publication.flight}.{publication.stamp}"
+
+
+def _batch(producer: Any, count: int) -> AbstractContextManager[object]:
+    """Return what gathers a producer's messages into few round trips; a single one, or an older Kombu, goes without."""
+    batching = getattr(producer, "batch", None)
+    return nullcontext() if batching is None or count == 1 else batching(max_size=BATCH)
 
 
 class Dispatcher:
@@ -80,35 +106,43 @@ class Dispatcher:
     def __init__(self, app: Celery) -> None:
         self._app = app
         connection = app.connection_for_write()
-        self._errors = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+        # Not Celery's own pools: those are one for the whole process, outlive the app, and are copied by a fork.
+        self._connections = connection.Pool(limit=CONNECTIONS)
+        self._producers = ProducerPool(self._connections, limit=CONNECTIONS)
+        self._errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
 
     def publish(self, publications: Iterable[Publication]) -> None:
         """Publish messages in order; a failure is logged, not raised: the sweep publishes what the broker lacks."""
-        pending = deque(publications)
+        pending = tuple(publications)
         try:
-            with self._app.producer_or_acquire() as producer:
-                while pending:
-                    self._send(pending[0], producer)
-                    pending.popleft()
+            with self._producers.acquire(block=True, timeout=PATIENCE) as producer, _batch(producer, len(pending)):
+                for publication in pending:
+                    self._send(publication, producer)
         except self._errors as error:
             log.warning(
                 "dispatch.failed messages=%d broker=%s error=%s; the sweep will publish them: check the broker",
                 len(pending),
                 server_name(self._app.conf.broker_url),
-                error,
+                error.__cause__ or error,  # Kombu's own error says of a batch only that it failed
             )
 
     def _send(self, publication: Publication, producer: Any) -> None:
+        args = (publication.flight, publication.stamp)
         self._app.send_task(
             TASK,
-            args=(publication.flight, publication.stamp),
+            args=args,
+            argsrepr=repr(args),  # Celery's own way to them takes a sixth of the whole call
+            kwargsrepr="{}",
             queue=publication.queue,
-            # Of its own for each message: a revoked id would be dropped by every worker for good.
-            task_id=str(uuid.uuid4()),
+            task_id=task_id_of(publication),
             producer=producer,
             retry=False,
+            headers={"traceparent": publication.traceparent} if publication.traceparent else None,
+            ignore_result=True,  # in a header, where it counts more than what the task says
         )
 
     def close(self) -> None:
-        """Close the app's connections."""
+        """Close its connections."""
+        self._producers.force_close_all()
+        self._connections.force_close_all()
         self._app.close()

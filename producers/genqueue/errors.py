@@ -11,7 +11,10 @@ GenqueueError
 │   └── JobExpired          its deadline passed
 ├── InfrastructureError     something between you and the answer
 │   ├── ServerUnavailable   the data server does not answer
+│   │   └── BlobsUnavailable the store of large inline data does not
+│   ├── SubmitUncertain     it stopped answering in the middle of a submit
 │   ├── StreamGone          the stream's time to live is over
+│   ├── PayloadUnreadable   what is stored cannot be opened with the keys set here
 │   └── WaitTimeout         your own timeout passed; the job goes on (also a TimeoutError)
 └── MissingExtra            a part of genqueue that is not installed (also an ImportError)
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: Longest piece of an offending value that a message repeats, in characters.
 SHOWN = 80
@@ -110,13 +113,23 @@ class JobFailed(JobError):
         code: the provider's status (e.g. "INVALID_ARGUMENT") or genqueue's own (e.g. "worker_lost").
         message: the provider's own words.
         retryable: whether the same request may succeed later.
+        prompt_feedback: of a blocked prompt, what the provider said: `blockReason`, `safetyRatings`; else empty.
     """
 
-    def __init__(self, job_id: str, code: str, message: str, *, retryable: bool) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        code: str,
+        message: str,
+        *,
+        retryable: bool,
+        prompt_feedback: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(job_id, f"job {job_id} failed: {code}: {message}")
         self.code = code
         self.message = message
         self.retryable = retryable
+        self.prompt_feedback = dict(prompt_feedback or {})
 
 
 class JobCancelled(JobError):
@@ -142,11 +155,41 @@ class ServerUnavailable(InfrastructureError):
 
     Attributes:
         server: host, port and database of the server, without credentials.
+        sent: whether what was asked may have reached the server, so that it may have been done.
     """
 
-    def __init__(self, server: str, reason: object) -> None:
+    def __init__(self, server: str, reason: object, *, sent: bool = False) -> None:
         super().__init__(f"the data server at {server} is not available ({reason}); start it or set GENQUEUE_DATA_URL")
         self.server = server
+        self.sent = sent
+
+
+class BlobsUnavailable(ServerUnavailable):
+    """The store of large inline data did not answer, or refused."""
+
+    def __init__(self, server: str, reason: object) -> None:
+        InfrastructureError.__init__(
+            self, f"the blob store at {server} is not available ({reason}); see GENQUEUE_BLOB_URL"
+        )
+        self.server = server
+        self.sent = False
+
+
+class SubmitUncertain(InfrastructureError):
+    """The data server stopped answering in the middle of a submit: the job may have been accepted, or not.
+
+    Submit the same request again with `job_id=error.job_id`: it is accepted once, whatever had become of it.
+
+    Attributes:
+        job_id: the job's id.
+    """
+
+    def __init__(self, job_id: str, reason: object) -> None:
+        super().__init__(
+            f"job {job_id} may have been accepted or not ({reason}); "
+            f"submit the same request again with job_id={job_id!r}: it runs once"
+        )
+        self.job_id = job_id
 
 
 class StreamGone(InfrastructureError):
@@ -159,6 +202,13 @@ class StreamGone(InfrastructureError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"the stream of job {job_id} is gone: its time to live is over; try result()")
         self.job_id = job_id
+
+
+class PayloadUnreadable(InfrastructureError):
+    """A stored request, answer or event cannot be opened here: another key, a later version, or damage."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"what is stored cannot be opened: {reason}")
 
 
 class WaitTimeout(InfrastructureError, TimeoutError):

@@ -5,15 +5,25 @@
 |------------|-------------------------------------------------------|-----------------------------------------------|
 | queued     | deadline (ms since 1970)                              | accepted; first entry of every stream         |
 | waiting    | reason, until (ms since 1970), code                   | nobody works on it before `until`             |
-| started    | route, model                                          | an attempt began                              |
+| started    | route, model, run (differs with each claim)           | an attempt began                              |
 | delta      | text                                                  | a piece of the answer                         |
 | thought    | text                                                  | a piece of the model's thinking               |
-| part       | json                                                  | any other piece, as the provider sent it      |
+| part       | about, json                                           | anything else, as the provider sent it        |
 | restarted  | reason                                                | discard what came since the last `started`    |
 | left       | mark, reason                                          | the job with that leave mark left: its end    |
 | completed  | finish_reason, usage, timings, source, model          | the answer is whole                           |
-| failed     | code, message, retryable                              | no answer                                     |
+| failed     | code, message, retryable, perhaps prompt_feedback     | no answer; why the prompt was blocked (JSON)  |
 | cancelled, expired |                                               | no answer                                     |
+
+What the JSON of a `part` is, its `about` says:
+
+- "part": a whole part of the model's turn (a function call, inline data, an empty text with a signature, ...);
+- "text": fields of the text piece immediately before it, such as `thoughtSignature`; that piece is a part of its own;
+- "candidate": something about the whole answer (`citationMetadata`, `groundingMetadata`, `safetyRatings`, ...);
+- "prompt": why the prompt was blocked.
+
+A server that crashed may come back without what was shown. Then readers put a `restarted` of their own (reason `lost`)
+in front of what comes instead. Its id is the one to resume behind: that of the `started` after it, or 0-0.
 
 Every entry also has `v` (1), `attempt` and `n` (number within the attempt, from 1; 0 for entries nobody's attempt wrote).
 """
@@ -71,16 +81,30 @@ class Event:
         return json.loads(self.fields.get("json", "null")) if self.type == "part" else None
 
     @property
+    def about(self) -> str | None:
+        """What the JSON of a `part` is: "part", "text", "candidate" or "prompt"; None for every other type."""
+        return self.fields.get("about", "part") if self.type == "part" else None
+
+    @property
     def terminal(self) -> bool:
         """Whether this entry ends the stream."""
         return self.type in TERMINAL
+
+    def ends(self, mark: str) -> bool:
+        """Return whether this entry is the last one for the job with this leave mark."""
+        return self.terminal or (self.type == "left" and self.fields.get("mark") == mark)
 
 
 def decode(entry_id: bytes | str, raw: Mapping[bytes, bytes]) -> Event:
     """Return the event of one stream entry; unknown types and fields are kept as they are."""
     fields = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in raw.items()}
+    return of_fields(entry_id.decode() if isinstance(entry_id, bytes) else entry_id, fields)
+
+
+def of_fields(entry_id: str, fields: Mapping[str, str]) -> Event:
+    """Return the event with these fields; unknown ones are kept as they are."""
     return Event(
-        id=entry_id.decode() if isinstance(entry_id, bytes) else entry_id,
+        id=entry_id,
         type=fields.get("type", ""),
         attempt=_number(fields.get("attempt")),
         n=_number(fields.get("n")),

@@ -1,97 +1,29 @@
-"""What can be done with jobs: submit, look up, wait for the result, ask for the status, cancel."""
+"""What can be done with a job that was submitted: look up, wait for the result, ask for the status, cancel."""
 
 from __future__ import annotations
 
 import json
-import secrets
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from genqueue import ledger
-from genqueue.deployment import join
-from genqueue.errors import InvalidRequest, JobNotFound, StreamGone
-from genqueue.fingerprint import fingerprint
+from genqueue.completions import completions
+from genqueue.errors import JobNotFound
 from genqueue.patience import BRIEF, Patience, persist
+from genqueue.payload import PLAIN
 from genqueue.result import ENDED, Result, Status, ending_error, read_result
-from genqueue.steps import Publish, Query, Run
-from genqueue.tail import Reference, tail
+from genqueue.steps import Query, Run
+from genqueue.tail import Reference
 
 if TYPE_CHECKING:
-    from genqueue.deployment import Deployment
     from genqueue.keys import Keys
     from genqueue.lanes import Lane
-    from genqueue.order import Order
-    from genqueue.scripts import Call
-    from genqueue.settings import Settings
-    from genqueue.steps import Operation, Tailing
+    from genqueue.payload import Codec
+    from genqueue.steps import Following, Operation
 
 
 def reference_of(keys: Keys, job: str, flight: str, mark: str) -> Reference:
     """Return where a job's events are."""
-    return Reference(job, flight, mark, keys.events(flight), keys.job(job), keys.flight(flight))
-
-
-def prepare(order: Order, deployment: Deployment, settings: Settings) -> ledger.Submission:
-    """Return the submission of an order: its ids are made here, so that it can be repeated without harm."""
-    keys, options = deployment.keys, order.options
-    document = order.document
-    shared = ""
-    if options.share != "none":
-        scope = f"tenant:{options.tenant}" if options.share == "tenant" else "global"
-        shared = fingerprint(document, scope=scope)
-    partition = keys.partition_of_fingerprint(shared) if shared else None
-    job = keys.new_id(partition)
-    seconds = settings.deadline(options.lane) if options.deadline is None else options.deadline
-    return ledger.Submission(
-        job=job,
-        flight=keys.new_id(keys.partition_of_id(job)),
-        fingerprint=shared,
-        lane=options.lane,
-        deadline_ms=int((deployment.now() + seconds) * 1000),
-        tenant=options.tenant,
-        mark=secrets.token_hex(8),
-        cache=options.cache,
-        request=document,
-        policy=ledger.Policy(
-            max_tries=settings.max_tries,
-            max_losses=settings.max_losses,
-            stream_ttl_ms=int(settings.stream_ttl * 1000),
-            keep_ms=int(settings.result_ttl * 1000),
-            cache_ttl_ms=int(settings.cache_ttl * 1000),
-        ),
-    )
-
-
-def submit(order: Order, deployment: Deployment, settings: Settings) -> Operation[Reference]:
-    """Accept a job, then ring the broker; returns where its events are.
-
-    Raises:
-        InvalidRequest: the deadline passed before the server had the request; nothing was queued.
-    """
-    submission, accepted = yield from _offer(order, deployment, settings)
-    if accepted.status == "late":
-        # This machine's clock may have been set since the deployment was joined: read the server's once more.
-        deployment = yield from persist(lambda: join(deployment.keys), BRIEF)
-        submission, accepted = yield from _offer(order, deployment, settings)
-    if accepted.status == "late":
-        seconds = order.options.deadline or settings.deadline(order.options.lane)
-        raise InvalidRequest("deadline", seconds, "more seconds: it passed before the request reached the server")
-    if accepted.publication is not None:
-        yield Publish(accepted.publication)
-    return reference_of(deployment.keys, submission.job, accepted.flight, submission.mark)
-
-
-def _offer(
-    order: Order, deployment: Deployment, settings: Settings
-) -> Operation[tuple[ledger.Submission, ledger.Submitted]]:
-    submission = prepare(order, deployment, settings)
-    # Idempotent by the job's id, so a lost reply may simply be asked for again.
-    reply = yield from persist(lambda: _run(ledger.submit(deployment.keys, submission)), BRIEF)
-    return submission, ledger.parse_submit(reply)
-
-
-def _run(call: Call) -> Operation[Any]:
-    return (yield Run(call))
+    return Reference(job, flight, mark, keys.events(flight), keys.job(job), keys.flight(flight), keys.bell(flight))
 
 
 def _query(query: Query) -> Operation[Any]:
@@ -107,17 +39,17 @@ def look_up(keys: Keys, job_id: str, patience: Patience = BRIEF) -> Operation[Re
     return reference_of(keys, job_id, flight.decode(), (mark or b"").decode())
 
 
-def status(reference: Reference) -> Operation[Status]:
+def status(reference: Reference, patience: Patience = BRIEF) -> Operation[Status]:
     """Return where a job is; raises JobNotFound after its retention."""
     asked = Query(
         (
-            ("HMGET", reference.job_key, "lane", "tenant", "deadline", "left"),
-            ("HMGET", reference.flight_key, "state", "attempt", "tries", "losses"),
+            ("HMGET", reference.job_key, "lane", "tenant", "deadline", "left", "traceparent"),
+            ("HMGET", reference.flight_key, "state", "attempt", "tries", "losses", "stamp"),
         )
     )
-    job, flight = yield from persist(lambda: _query(asked), BRIEF)
-    lane, tenant, deadline, left = (_text(value) for value in job)
-    state, *counters = (_text(value) for value in flight)
+    job, flight = yield from persist(lambda: _query(asked), patience)
+    lane, tenant, deadline, left, traceparent = (_text(value) for value in job)
+    state, *counters, stamp = (_text(value) for value in flight)
     if not lane or not state:
         raise JobNotFound(reference.job_id)
     attempt, tries, losses = (int(value or 0) for value in counters)
@@ -130,53 +62,64 @@ def status(reference: Reference) -> Operation[Status]:
         attempt=attempt,
         tries=tries,
         losses=losses,
+        flight=reference.flight,
+        task_id=f"{reference.flight}.{stamp}" if stamp else "",
+        traceparent=traceparent,
     )
 
 
-def result(reference: Reference, patience: Patience) -> Tailing[Result]:
+def result(reference: Reference, patience: Patience, codec: Codec = PLAIN) -> Following[str, Result]:
     """Wait for a job's end and return its answer.
 
     Raises:
         JobError: the job ended without an answer: JobFailed, JobCancelled, JobExpired.
         JobNotFound: its retention is over.
+        PayloadUnreadable: no key of this process opens the answer.
     """
-    found, newest = yield from persist(lambda: _ended(reference), patience)
-    if found is None and newest is not None:
-        with suppress(StreamGone):  # its end may be older than the stream's time to live when an outage is over
-            yield from tail(reference, newest, patience)
-        found, _ = yield from persist(lambda: _ended(reference), patience)
+    found = yield from persist(lambda: _ended(reference, codec), patience)
+    if found is None:
+        yield from completions((reference,), patience)
+        found = yield from persist(lambda: _ended(reference, codec), patience)
     if found is None:
         raise JobNotFound(reference.job_id)
     return found
 
 
-def _ended(reference: Reference) -> Operation[tuple[Result | None, str | None]]:
-    """Return the answer if there is one, and the id of the newest event; raises JobError for another end."""
-    # The newest event is read first: what happens after it is seen by whoever reads on from there.
-    newest, left, flight = yield Query(
+def _ended(reference: Reference, codec: Codec) -> Operation[Result | None]:
+    """Return the answer if there is one; raises JobError for another end, JobNotFound for a job that was purged."""
+    (known, left), flight = yield Query(
         (
-            ("XREVRANGE", reference.stream, "+", "-", "COUNT", 1),
-            ("HGET", reference.job_key, "left"),
+            ("HMGET", reference.job_key, "flight", "left"),
             ("HMGET", reference.flight_key, "state", "result", "ending"),
         )
     )
     state, document, ending = _text(flight[0]), flight[1], json.loads(flight[2] or b"{}")
+    if known is None:
+        raise JobNotFound(reference.job_id)
     if left is not None:
         raise ending_error(reference.job_id, left.decode(), {})
     if document is not None:
-        return read_result(reference.job_id, document, ending.get("source", "live")), None
+        return read_result(reference.job_id, codec.open("result", document), ending.get("source", "live"))
     if state in ENDED:
-        raise ending_error(reference.job_id, state, ending)
-    return None, newest[0][0].decode() if newest else None
+        raise ending_error(reference.job_id, state, codec.open_entry(ending))
+    return None
 
 
-def cancel(reference: Reference, keys: Keys) -> Operation[bool]:
+def cancel(reference: Reference, keys: Keys, patience: Patience = BRIEF) -> Operation[bool]:
     """End a job; returns False when it had ended before."""
-    reply = yield Run(ledger.leave(keys, reference.job_id, "cancelled"))
-    departed = ledger.parse_leave(reply)
+    tries = 0
+
+    def leave() -> Operation[Any]:
+        nonlocal tries
+        tries += 1
+        return (yield Run(ledger.leave(keys, reference.job_id, "cancelled")))
+
+    departed = ledger.parse_leave((yield from persist(leave, patience)))
     if departed.status == "gone":
         raise JobNotFound(reference.job_id)
-    return departed.status in {"ended", "left"}
+    # Behind a lost reply the job's cancellation is taken for the one that was asked for.
+    cancelled = "cancelled" in {departed.reason, departed.state}
+    return departed.status in {"ended", "left"} or (tries > 1 and cancelled)
 
 
 def _text(value: bytes | None) -> str:

@@ -4,25 +4,31 @@
 All keys of a flight carry the same hash tag `{p}`, p being its partition, so that each script touches one slot
 and the same code runs on a cluster. Ids of jobs and flights start with their partition: "17-3f2a...".
 
-| key                           | type   | holds                                     | written by            | read by           | time to live                    |
-|-------------------------------|--------|-------------------------------------------|-----------------------|-------------------|---------------------------------|
-| gq:{p}:flight:<id>            | hash   | request, state, token, counters, result   | every script          | worker, SDK       | deadline, then `result_ttl`     |
-| gq:{p}:events:<flight>        | stream | the events a reader tails                 | every script          | any reader        | deadline, then `stream_ttl`     |
-| gq:{p}:job:<id>               | hash   | flight, lane, tenant, deadline, leave mark| submit, leave         | SDK               | deadline + `result_ttl`         |
-| gq:{p}:members:<flight>       | zset   | jobs aboard, by deadline                  | submit, leave, sweep  | scripts           | as the flight                   |
-| gq:{p}:ledger                 | zset   | unfinished flights, by next look          | every script          | sweep             | last entry + `result_ttl`       |
-| gq:{p}:sent:<queue>           | zset   | queued flights, by stamp                  | submit, claim, sweep  | sweep             | last entry + `result_ttl`       |
-| gq:{p}:flying:<fingerprint>   | string | the live flight of a question             | submit, settle        | submit            | as the flight                   |
-| gq:{p}:cache:<fingerprint>    | hash   | a finished answer                         | settle                | submit            | `cache_ttl`                     |
-| gq:{p}:swept, gq:{p}:grace    | string | when the partition was last swept         | sweep                 | sweep             | an hour, one lease              |
-| gq:marks                      | hash   | highest stamp popped, per queue           | mark                  | worker            | 7 days                          |
-| gq:meta                       | hash   | partitions and schema version             | the first process     | every process     | none                            |
+| key                         | type   | holds                                     | written by                              | read by           | time to live                                              |
+|-----------------------------|--------|-------------------------------------------|-----------------------------------------|-------------------|-----------------------------------------------------------|
+| gq:{p}:flight:<id>          | hash   | request, state, token, counters, result   | every script                            | worker, SDK       | deadline, then `result_ttl`, or `dead_ttl` when it failed |
+| gq:{p}:events:<flight>      | stream | the events a reader tails                 | every script                            | any reader        | deadline, then `stream_ttl`                               |
+| gq:{p}:job:<id>             | hash   | flight, lane, tenant, leave mark, its end | submit, ends, collect, delivered, purge | SDK, worker       | as long as anything is found by it                        |
+| gq:{p}:members:<flight>     | zset   | jobs aboard, by deadline                  | submit, leave, sweep, purge             | scripts           | as the flight and its stream                              |
+| gq:{p}:ledger               | zset   | unfinished flights, by next look          | every script but append                 | sweep             | last entry + `result_ttl`                                 |
+| gq:{p}:sent:<queue>         | zset   | queued flights, by stamp                  | submit, claim, ends                     | sweep             | last entry + `result_ttl`                                 |
+| gq:{p}:flying:<fingerprint> | string | the live flight of a question             | submit, ends                            | submit            | as the flight                                             |
+| gq:{p}:cache:<fingerprint>  | hash   | a finished answer, and who paid for it    | settle, purge                           | submit            | `cache_ttl`                                               |
+| gq:{p}:finished             | stream | jobs that ended, about the last 1,000     | ends, take                              | take, acknowledge | last entry + 7 days                                       |
+| gq:{p}:outbox               | zset   | jobs whose end is to be told, by next try | ends, collect, delivered                | worker            | last entry + 25 h                                         |
+| gq:{p}:swept, gq:{p}:grace  | string | when the partition was last swept         | sweep                                   | sweep             | an hour, one lease                                        |
+| gq:idem:{<hash>}            | string | the job of an idempotency key             | reserve                                 | reserve           | `idempotency_ttl`                                         |
+| gq:marks                    | hash   | highest stamp popped, per queue           | mark                                    | worker            | 7 days                                                    |
+| gq:meta                     | hash   | partitions and schema version             | the first process                       | every process     | none                                                      |
+
+`ends` are the scripts in which a job ends: settle, leave, sweep, purge, and submit when the cache answers.
 
 Channels: gq:{p}:bell:<flight> (rung with every event), gq:inbox:<worker> (flights taken from their holder).
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from dataclasses import dataclass
@@ -87,6 +93,19 @@ class Keys:
     def job(self, job: str) -> str:
         """Return the key of a job's hash."""
         return f"{self.slot_of_id(job)}job:{job}"
+
+    def idempotency(self, tenant: str, name: str) -> str:
+        """Return the key of a tenant's idempotency key, in a slot of its own."""
+        digest = hashlib.sha256(f"{tenant}\0{name}".encode()).hexdigest()
+        return f"{self.prefix}:idem:{{{digest[:32]}}}"
+
+    def outbox(self, partition: int) -> str:
+        """Return the key of a partition's completions that wait to be told."""
+        return f"{self.slot(partition)}outbox"
+
+    def members(self, flight: str) -> str:
+        """Return the key of the jobs aboard of a flight."""
+        return f"{self.slot_of_id(flight)}members:{flight}"
 
     def marks(self) -> str:
         """Return the key of the highest stamps popped."""

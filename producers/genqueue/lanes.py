@@ -14,6 +14,10 @@ LANES: Final[tuple[Lane, ...]] = ("high", "normal", "low")
 #: The Celery task every message calls.
 TASK: Final = "genqueue.generate"
 
+#: The Celery task that admits a job for whoever speaks Celery and not this SDK, and the queue it is sent to.
+SUBMIT_TASK: Final = "genqueue.submit"
+SUBMIT_QUEUE: Final = "genqueue.submit"
+
 
 def parse_lane(value: object) -> Lane:
     """Return the lane that a name ("high") or number (1, "1") means; raises InvalidRequest for any other."""
@@ -43,5 +47,5 @@ def queues_of(lane: Lane) -> tuple[str, str]:
     return again_queue_of(lane), queue_of(lane)
 
 
-#: Every queue, in the order it is served by a worker without weights.
+#: Every queue of a lane, in the order it is served by a worker without weights.
 QUEUES: Final[tuple[str, ...]] = tuple(queue for lane in LANES for queue in queues_of(lane))

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+from genqueue.config import field_name, named_fields
 from genqueue.errors import InvalidRequest
-from genqueue.request import GenerationConfig, JobOptions, build_options, build_request
+from genqueue.options import JobOptions, build_options
+from genqueue.request import build_request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from genqueue.lanes import Lane
-    from genqueue.request import Cache, Share
+    from genqueue.options import Cache, Share, Store
+
+
+#: Arguments that are neither options nor fields of the configuration.
+_REQUEST: Final = frozenset({"config", "messages", "system_instruction"})
 
 
 class SubmitOptions(TypedDict, total=False):
     """Keyword arguments of `submit`: the job's options, and the most used fields of the configuration.
 
-    Every other field of GenerationConfig goes into `config`, or straight in as a keyword too.
+    Every other field of GenerationConfig goes into `config`, or straight in as a keyword too. `config` is a mapping,
+    or google-genai's GenerateContentConfig.
     """
 
+    messages: Sequence[object] | None
     system_instruction: object
-    config: Mapping[str, Any] | None
+    config: object
     lane: Lane | int
     tenant: str
     deadline: float | None
     cache: Cache
     share: Share
+    residency: Sequence[str] | None
+    idempotency_key: str | None
+    job_id: str | None
+    on_done: object
+    store: Store
+    stream_ttl: float | None
+    result_ttl: float | None
+    cache_ttl: float | None
+    max_tries: int | None
+    max_losses: int | None
+    traceparent: str | None
     temperature: float
     top_p: float
     top_k: float
@@ -36,12 +58,12 @@ class SubmitOptions(TypedDict, total=False):
     presence_penalty: float
     frequency_penalty: float
     response_mime_type: str
-    response_schema: dict[str, Any]
+    response_schema: Any
     response_json_schema: Any
-    thinking_config: dict[str, Any]
-    safety_settings: list[dict[str, Any]]
-    tools: list[dict[str, Any]]
-    tool_config: dict[str, Any]
+    thinking_config: object
+    safety_settings: Sequence[object]
+    tools: Sequence[object]
+    tool_config: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +72,57 @@ class Order:
 
     Attributes:
         document: the request as canonical JSON.
+        schema: what the answer is to be read into: a Python type, or a schema; None without one.
     """
 
     document: bytes
     options: JobOptions
+    schema: Any = None
 
 
-def make_order(contents: object, model: str, arguments: Mapping[str, Any]) -> Order:
+def make_order(contents: object, model: object, arguments: Mapping[str, Any]) -> Order:
     """Return the order for the arguments of `submit`; raises InvalidRequest naming the first one that is wrong."""
-    config = _fields(arguments.get("config"))
+    config = named_fields(arguments.get("config"))
     options = {name: arguments[name] for name in JobOptions.model_fields if name in arguments}
-    for name in arguments:
-        if name in options or name in {"config", "system_instruction"}:
+    for name, value in arguments.items():
+        if name in options or name in _REQUEST:
             continue
-        if name not in GenerationConfig.model_fields:
-            raise InvalidRequest(name, arguments[name], "no such argument; see JobOptions and GenerationConfig")
-        if name in config:
-            raise InvalidRequest(name, arguments[name], "this field either as a keyword or in config, not in both")
-        config[name] = arguments[name]
+        plain = field_name(name)
+        if plain is None:
+            expected = "a field of JobOptions or GenerationConfig: there is none of this name"
+            raise InvalidRequest(name or "submit", value, expected)
+        if value is None:
+            continue
+        if plain in config:
+            raise InvalidRequest(name, value, "this field either as a keyword or in config, not in both")
+        config[plain] = value
+    if options.get("traceparent") is None:
+        options["traceparent"] = _current_trace()
+    checked = build_options(**options)
     request = build_request(
-        contents, model=model, system_instruction=arguments.get("system_instruction"), config=config
+        contents,
+        model=model,
+        messages=arguments.get("messages"),
+        system_instruction=arguments.get("system_instruction"),
+        config=config,
+        residency=checked.residency,
     )
-    return Order(request.encode(), build_options(**options))
+    return Order(request.encode(), checked, request.shape)
 
 
-def _fields(config: object) -> dict[str, Any]:
-    if config is None:
-        return {}
-    if not isinstance(config, Mapping):
-        raise InvalidRequest("config", config, "a mapping with the fields of GenerationConfig")
-    return dict(config)
+def order_of(item: object, defaults: Mapping[str, Any]) -> Order:
+    """Return the order for an item of `submit_many`; raises InvalidRequest naming the first argument that is wrong."""
+    if not isinstance(item, Mapping):
+        raise InvalidRequest("items", item, "mappings of submit's arguments: contents, model, ...")
+    arguments = {**defaults, **item}
+    return make_order(arguments.pop("contents", None), arguments.pop("model", None), arguments)
+
+
+def _current_trace() -> str | None:
+    """Return OpenTelemetry's current span as a traceparent, if there is one."""
+    # Not imported: without anybody who did, there is no span.
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    span = trace.get_current_span().get_span_context()
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else None

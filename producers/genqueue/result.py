@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue.errors import JobCancelled, JobError, JobExpired, JobFailed
+from genqueue.shape import read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,13 +49,19 @@ class Result:
     Attributes:
         job_id: the job it answers.
         text: the answer's text.
-        content: the model's turn, Gemini-shaped: {"role": "model", "parts": [...]}.
+        content: the model's turn, Gemini-shaped and verbatim: {"role": "model", "parts": [...]}. A chat goes on with
+            `contents + [result.content, ...]`.
         finish_reason: why the model stopped, in the provider's words: "STOP", "MAX_TOKENS", ...
         usage: tokens.
         source: "live" (the provider was called) or "cache".
         model: the model version that answered.
         attempts: attempts the flight took.
         timings: seconds: "queued" (submit to claim), "ttft" (claim to first token), "total" (submit to end).
+        candidate: what was said about the answer as a whole, in the provider's names: `citationMetadata`,
+            `groundingMetadata`, `safetyRatings` when they count, `finishMessage`, ...
+        prompt_feedback: what was said about the prompt, when it was blocked.
+        parsed: the answer as an object of `response_schema`'s type, or decoded JSON for a schema that is a mapping;
+            None without a schema, and when the answer is not of that shape.
     """
 
     job_id: str
@@ -66,6 +73,24 @@ class Result:
     model: str
     attempts: int
     timings: dict[str, float] = field(default_factory=dict)
+    candidate: dict[str, Any] = field(default_factory=dict)
+    prompt_feedback: dict[str, Any] = field(default_factory=dict)
+    parsed: Any = None
+
+    @property
+    def thoughts(self) -> str:
+        """Text of the model's thinking, where it was asked for."""
+        return "".join(part.get("text", "") for part in self._parts if part.get("thought"))
+
+    @property
+    def function_calls(self) -> list[dict[str, Any]]:
+        """The calls the model wants made: each with `name`, `args` and perhaps `id`."""
+        return [part["functionCall"] for part in self._parts if "functionCall" in part]
+
+    @property
+    def _parts(self) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = self.content.get("parts", [])
+        return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +105,9 @@ class Status:
         attempt: attempts begun so far.
         tries: failed provider calls so far.
         losses: workers lost so far.
+        flight: the paid execution it is a member of.
+        task_id: id of the Celery task that the flight was last published with; "" before and without one.
+        traceparent: W3C trace context it was submitted with; "" without one.
     """
 
     job_id: str
@@ -90,6 +118,9 @@ class Status:
     attempt: int
     tries: int
     losses: int
+    flight: str = ""
+    task_id: str = ""
+    traceparent: str = ""
 
     @property
     def ended(self) -> bool:
@@ -110,7 +141,14 @@ def read_result(job_id: str, document: bytes, source: str) -> Result:
         model=fields.get("model", ""),
         attempts=int(fields.get("attempts", 1)),
         timings=fields.get("timings", {}),
+        candidate=fields.get("candidate", {}),
+        prompt_feedback=fields.get("prompt_feedback", {}),
     )
+
+
+def with_parsed(result: Result, shape: Any) -> Result:
+    """Return a result with its text read into a shape: a type, or a schema; None leaves it as it is."""
+    return result if shape is None else replace(result, parsed=read_answer(result.text, shape))
 
 
 def ending_error(job_id: str, state: str, ending: Mapping[str, Any]) -> JobError:
@@ -120,4 +158,5 @@ def ending_error(job_id: str, state: str, ending: Mapping[str, Any]) -> JobError
     if state == "expired":
         return JobExpired(job_id)
     code, message = str(ending.get("code", "unknown")), str(ending.get("message", "no reason was kept"))
-    return JobFailed(job_id, code, message, retryable=ending.get("retryable") == "1")
+    feedback = json.loads(ending.get("prompt_feedback") or "{}")
+    return JobFailed(job_id, code, message, retryable=ending.get("retryable") == "1", prompt_feedback=feedback)

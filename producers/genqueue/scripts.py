@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Lua files that go in front of each script's own, in this order.
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "reserve": (),
     "submit": ("lib", "flight"),
     "claim": ("lib", "flight"),
     "append": ("lib",),
@@ -25,6 +27,11 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "leave": ("lib", "flight"),
     "sweep": ("lib", "flight"),
     "mark": (),
+    "collect": ("lib", "flight"),
+    "delivered": ("lib", "flight"),
+    "take": ("lib",),
+    "acknowledge": ("lib",),
+    "purge": ("lib", "flight"),
 }
 
 
@@ -70,12 +77,13 @@ class Call:
 
 def _load(name: str) -> Script:
     # Under maxmemory new work is refused; work that was accepted goes on.
-    head = "#!lua\n" if name == "submit" else "#!lua flags=allow-oom\n"
+    head = "#!lua\n" if name in {"reserve", "submit"} else "#!lua flags=allow-oom\n"
     folder = files("genqueue") / "lua"
     texts = [(folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*_PARTS[name], name)]
     return Script.of(name, head + "\n".join(texts))
 
 
+RESERVE: Final = _load("reserve")
 SUBMIT: Final = _load("submit")
 CLAIM: Final = _load("claim")
 APPEND: Final = _load("append")
@@ -84,9 +92,33 @@ SETTLE: Final = _load("settle")
 LEAVE: Final = _load("leave")
 SWEEP: Final = _load("sweep")
 MARK: Final = _load("mark")
+COLLECT: Final = _load("collect")
+DELIVERED: Final = _load("delivered")
+TAKE: Final = _load("take")
+ACKNOWLEDGE: Final = _load("acknowledge")
+PURGE: Final = _load("purge")
 
 #: Every script.
-SCRIPTS: Final = (SUBMIT, CLAIM, APPEND, RENEW, SETTLE, LEAVE, SWEEP, MARK)
+SCRIPTS: Final = (
+    RESERVE,
+    SUBMIT,
+    CLAIM,
+    APPEND,
+    RENEW,
+    SETTLE,
+    LEAVE,
+    SWEEP,
+    MARK,
+    COLLECT,
+    DELIVERED,
+    TAKE,
+    ACKNOWLEDGE,
+    PURGE,
+)
+
+
+class HalfDone(RedisConnectionError):
+    """Some of many calls were carried out; the others, whose script the server did not know, could not be repeated."""
 
 
 def run(client: redis.Redis, call: Call) -> Any:
@@ -96,6 +128,32 @@ def run(client: redis.Redis, call: Call) -> Any:
     except NoScriptError:
         client.script_load(call.script.source)
         return client.execute_command(*call.command)
+
+
+def run_many(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+    """Run calls like `arun_many`, on a blocking client."""
+    replies = _blocking_pipeline(client, calls)
+    unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if not unknown:
+        return replies
+    try:
+        for source in {calls[index].script.source for index in unknown}:
+            client.script_load(source)
+        again = _blocking_pipeline(client, [calls[index] for index in unknown])
+    except (RedisError, OSError) as error:
+        if len(unknown) < len(calls):
+            raise HalfDone(str(error)) from error
+        raise
+    for index, reply in zip(unknown, again, strict=True):
+        replies[index] = reply
+    return replies
+
+
+def _blocking_pipeline(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+    with client.pipeline(transaction=False) as pipeline:
+        for call in calls:
+            pipeline.execute_command(*call.command)
+        return pipeline.execute(raise_on_error=False)
 
 
 async def arun(client: redis.asyncio.Redis, call: Call) -> Any:
@@ -112,14 +170,22 @@ async def arun_many(client: redis.asyncio.Redis, calls: Sequence[Call]) -> list[
 
     Where the server refused a call stands its exception. A call whose script the server did not know is repeated behind
     the others: a later one that rests on it answers as if the earlier were lost, which every script can tell.
+
+    Raises:
+        HalfDone: the repeat failed, whatever became of the others.
     """
     replies = await _pipeline(client, calls)
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if not unknown:
         return replies
-    for source in {calls[index].script.source for index in unknown}:
-        await client.script_load(source)
-    again = await _pipeline(client, [calls[index] for index in unknown])
+    try:
+        for source in {calls[index].script.source for index in unknown}:
+            await client.script_load(source)
+        again = await _pipeline(client, [calls[index] for index in unknown])
+    except (RedisError, OSError) as error:
+        if len(unknown) < len(calls):
+            raise HalfDone(str(error)) from error
+        raise
     for index, reply in zip(unknown, again, strict=True):
         replies[index] = reply
     return replies

@@ -6,59 +6,96 @@ operation is written once, for the blocking and for the asyncio client, and test
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from genqueue.bells import Inbox
     from genqueue.events import Event
     from genqueue.ledger import Publication
     from genqueue.scripts import Call
 
 T = TypeVar("T")
+Y = TypeVar("Y")
 
-#: Seconds one blocking read of a stream waits at most.
-BLOCK: Final = 2.0
+
+class Step:
+    """Some I/O."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Step):
     """Run a script; the reply is the script's."""
 
     call: Call
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class RunMany(Step):
+    """Run scripts in one round trip; the reply is the list of theirs, an exception where the server refused one."""
+
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Step):
     """Send plain commands in one round trip; the reply is the list of theirs."""
 
     commands: tuple[tuple[str | int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """Read a stream's entries behind an id, waiting up to `seconds` for the first; the reply is a list of entries."""
+class Read(Step):
+    """As a query, on connections apart: whoever catches up with long streams holds up no submit."""
 
-    stream: str
-    after: str
+    commands: tuple[tuple[str | int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listen(Step):
+    """Listen to channels; the reply is an inbox in which rings arrive from now on. Close it.
+
+    With `ends_only`, rings that end nobody's reading are left out.
+    """
+
+    channels: tuple[str, ...]
+    ends_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hear(Step):
+    """Wait for something to come into an inbox, up to some seconds; the reply is what came. Never fails."""
+
+    inbox: Inbox
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
-    """Ring the broker for a flight. Never fails: what the broker does not get, the sweep publishes again."""
+class Publish(Step):
+    """Ring the broker for flights. Never fails: what the broker does not get, the sweep publishes again."""
 
-    publication: Publication
+    publications: tuple[Publication, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Work(Step):
+    """Call what blocks, such as a blob store; the reply is what it returns, or the ServerUnavailable it raises."""
+
+    call: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Step):
     """Do nothing for some seconds."""
 
     seconds: float
 
 
-Step = Run | Query | Wait | Publish | Pause
 Operation = Generator[Step, Any, T]
-#: An operation that also yields events; whoever carries it out hands them on, or drops them.
+#: An operation that also yields what is for its reader; whoever carries it out hands that on, or drops it.
+Following = Generator[Step | Y, Any, T]
+#: An operation that also yields events.
 Tailing = Generator["Step | Event", Any, T]

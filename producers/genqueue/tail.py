@@ -1,28 +1,33 @@
-"""Following a flight's stream: from any entry, through reconnects, to the end of one job."""
+"""Following a flight's stream: from any entry, through lost connections, to the end of one job."""
 
 from __future__ import annotations
 
-import re
+import math
 import time
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from genqueue import events
-from genqueue.errors import InvalidRequest, ServerUnavailable, StreamGone, WaitTimeout
-from genqueue.patience import Patience, persist
-from genqueue.steps import BLOCK, Query, Wait
+from genqueue.bells import parse_ring
+from genqueue.ear import Ear
+from genqueue.errors import ServerUnavailable, StreamGone, WaitTimeout
+from genqueue.patience import Limit, Outage
+from genqueue.place import BEGINNING, Place, order, position
+from genqueue.steps import Pause, Read
 
 if TYPE_CHECKING:
     from genqueue.events import Event
+    from genqueue.patience import Patience
     from genqueue.steps import Operation, Tailing
 
-Entries = list[tuple[bytes, dict[bytes, bytes]]]
+#: Entries one read of a stream returns at most.
+PAGE: Final = 512
 
-#: Each half of an entry's id is less.
-_ID_LIMIT = 2**64
+#: Seconds of silence after which a reader looks for himself: it heals what nobody thought of and finds what is gone.
+POLL: Final = 10.0
 
-_ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+#: What `tail(..., heartbeat=seconds)` yields when nothing came for so long; no entry of the stream, and its id is "".
+SILENCE: Final = events.Event(id="", type="silence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Reference:
         stream: key of the flight's event stream.
         job_key: key of the job.
         flight_key: key of the flight.
+        bell: channel that is rung with each event.
     """
 
     job_id: str
@@ -44,100 +50,166 @@ class Reference:
     stream: str
     job_key: str
     flight_key: str
+    bell: str
 
 
-def position(after: Event | str | None) -> str:
-    """Return the entry id to read behind; raises InvalidRequest when it is none."""
-    if after is None:
-        return "0-0"
-    entry_id = after.id if isinstance(after, events.Event) else after
-    if isinstance(entry_id, str) and _ENTRY_ID.fullmatch(entry_id) and max(_order(entry_id)) < _ID_LIMIT:
-        return entry_id
-    raise InvalidRequest("after", entry_id, "an event's id, like 1700000000000-0")
-
-
-def tail(reference: Reference, after: Event | str | None, patience: Patience) -> Tailing[None]:
+def tail(
+    reference: Reference, after: Event | str | None, patience: Patience, heartbeat: float | None = None
+) -> Tailing[None]:
     """Yield the job's events behind `after`, ending with its last one.
+
+    With a heartbeat, yields SILENCE whenever nothing came for that many seconds.
 
     Raises:
         StreamGone: the stream has expired, or expires while it is read.
         WaitTimeout: the caller's timeout passed; never in front of events that are there already.
         ServerUnavailable: the server was away for longer than the patience allows.
     """
-    last = position(after)
-    deadline = None if patience.timeout is None else time.monotonic() + patience.timeout
-    if after is not None and (yield from persist(lambda: _ended_before(reference, last), patience)):
-        return
-    # Every stream has a first entry from its beginning, so there is nothing to wait for.
-    block = 0.0 if after is None else BLOCK
-    while True:
-        read = partial(_read, reference, last, Waiting(block, deadline, patience.timeout or 0))
-        entries = yield from persist(read, patience)
-        block = BLOCK
-        for entry_id, raw in entries:
-            event = events.decode(entry_id, raw)
-            last = event.id
-            if event.type == "left" and event.fields.get("mark") != reference.mark:
-                continue  # another member's end
-            yield event
-            if event.terminal or event.type == "left":
-                return
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """How long one read may take.
-
-    Attributes:
-        block: seconds for the first entry to come.
-        deadline: moment, by the monotonic clock, at which the caller's timeout passes.
-        timeout: that timeout, for the message.
-    """
-
-    block: float
-    deadline: float | None
-    timeout: float
-
-    def left(self) -> float:
-        """Return seconds until the deadline; 0 when it has passed."""
-        return BLOCK if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-
-
-def _read(reference: Reference, last: str, waiting: Waiting) -> Operation[Entries]:
-    left = waiting.left()
+    reader = _Reader(reference, after, Limit(patience), heartbeat)
     try:
-        entries: Entries = yield Wait(reference.stream, last, min(waiting.block, left))
+        while not reader.place.ended:
+            yield from reader.wait()
+    finally:
+        reader.close()
+
+
+class _Reader:
+    """Reads on behind its place, and waits for more."""
+
+    def __init__(self, reference: Reference, after: Event | str | None, limit: Limit, heartbeat: float | None) -> None:
+        self.place = Place(reference.mark, position(after))
+        self._reference = reference
+        self._after = after
+        self._limit = limit
+        self._heartbeat = heartbeat
+        self._ear = Ear((reference.bell,), limit)
+        self._outage = Outage(limit.reconnect)
+        self._behind = True
+        self._poll_at = self._silent_at = 0.0
+        self._note_event()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._ear.close()
+
+    def wait(self) -> Tailing[None]:
+        """Yield what comes next, as soon as it comes, or SILENCE; raises as `tail`."""
+        overdue = self._limit.passed
+        if self._behind or overdue:
+            yield from self._catch_up()
+        if self.place.ended:
+            return
+        if overdue:
+            raise self._timeout()
+        if not self._behind:
+            yield from self._listen()
+        if self._heartbeat is not None and time.monotonic() >= self._silent_at:
+            yield SILENCE
+            self._silent_at = time.monotonic() + self._heartbeat
+
+    def _catch_up(self) -> Tailing[None]:
+        """Yield what the stream has behind the place; while the server is away, wait a little instead."""
+        self._behind = True
+        try:
+            if self._after is not None:
+                yield from self._resume(self._after)
+                self._after = None
+            while not self.place.ended and (yield from self._read_page()):
+                pass
+        except ServerUnavailable as away:
+            if self._limit.passed:
+                raise self._timeout() from away
+            yield from self._sit_out(self._outage.note(away))
+        else:
+            self._outage.end()
+            self._behind = False
+            self._poll_at = time.monotonic() + POLL
+
+    def _sit_out(self, seconds: float) -> Operation[None]:
+        seconds = self._patient(seconds)
+        if self._ear.deaf:
+            yield from self._ear.hear(seconds)  # returns as soon as there is a server again
+        else:
+            yield Pause(seconds)
+
+    def _resume(self, after: Event | str) -> Operation[None]:
+        """Remember the event behind which to go on, and whether the job's own end lies before that."""
+        place, reference = self.place, self._reference
+        left, entries = yield Read(
+            (("HGET", reference.job_key, "left"), ("XRANGE", reference.stream, place.last, place.last))
+        )
         if entries:
-            return entries
-        # A blocking read of an absent key waits for ever.
-        (exists,) = yield Query((("EXISTS", reference.stream),))
-    except ServerUnavailable as away:
-        if left:
-            raise
-        raise WaitTimeout(reference.job_id, waiting.timeout) from away
-    if not exists:
-        raise StreamGone(reference.job_id)
-    if not left:
-        raise WaitTimeout(reference.job_id, waiting.timeout)
-    return entries
+            place.seed(events.decode(*entries[0]))
+        elif isinstance(after, events.Event) and after.n > 0:
+            place.seed(after)
+        elif any(order(place.last)):
+            place.seed(None)  # a server that crashed has lost it
+        if left is not None:
+            (entries,) = yield Read((("XRANGE", reference.stream, "-", place.last),))
+            place.ended = any(events.decode(*entry).fields.get("mark") == reference.mark for entry in entries)
 
+    def _read_page(self) -> Tailing[bool]:
+        """Yield the events of one page; returns whether there may be more."""
+        place, reference = self.place, self._reference
+        left, page, newest = yield Read(
+            (
+                ("HGET", reference.job_key, "left"),
+                ("XREAD", "COUNT", PAGE, "STREAMS", reference.stream, place.last),
+                ("XREVRANGE", reference.stream, "+", "-", "COUNT", 1),
+            )
+        )
+        if not newest:
+            raise StreamGone(reference.job_id)
+        entries = page[0][1] if page else ()
+        for entry_id, raw in entries:
+            for event in place.read(entry_id, raw):
+                yield event
+                self._note_event()
+            if place.ended:
+                return False
+            if place.last == BEGINNING:
+                return True
+        if not entries:
+            last = events.decode(*newest[0])
+            # There is nothing behind the place, so an end that has come lies before it. `left` was asked for first.
+            place.ended = left is not None or (last.ends(place.mark) and order(last.id) <= order(place.last))
+            return False
+        # Whoever has no time left is shown all there is, so he asks until there is nothing.
+        return len(entries) == PAGE or self._limit.passed
 
-def _ended_before(reference: Reference, last: str) -> Operation[bool]:
-    """Return whether the job's own last event is at or before an entry, so that nothing is to come."""
-    newest, left = yield Query(
-        (("XREVRANGE", reference.stream, "+", "-", "COUNT", 1), ("HGET", reference.job_key, "left"))
-    )
-    if not newest:
-        raise StreamGone(reference.job_id)
-    entry = events.decode(*newest[0])
-    if entry.terminal and _order(entry.id) <= _order(last):
-        return True
-    if left is None:
-        return False
-    (entries,) = yield Query((("XRANGE", reference.stream, "-", last),))
-    return any(events.decode(*item).fields.get("mark") == reference.mark for item in entries)
+    def _listen(self) -> Tailing[None]:
+        """Yield what is rung within the time there is."""
+        # While nothing can be heard there is nothing to look at either.
+        until = math.inf if self._ear.deaf else max(0.0, self._poll_at - time.monotonic())
+        try:
+            heard = yield from self._ear.hear(self._patient(until))
+        except ServerUnavailable:
+            if not self._limit.passed:
+                raise
+            return
+        self._behind = heard.out_of_step or (heard.away is None and time.monotonic() >= self._poll_at)
+        for _, payload in heard.rings:
+            if self._behind or self.place.ended:
+                return
+            yield from self._take(payload)
 
+    def _take(self, payload: bytes) -> Tailing[None]:
+        ring = parse_ring(payload)
+        shown, self._behind = ((), True) if ring is None else self.place.hear(ring)
+        for event in shown:
+            yield event
+            self._note_event()
 
-def _order(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence)
+    def _patient(self, seconds: float) -> float:
+        """Return how long to wait at most: until the caller's time is over or silence has to be told."""
+        if self._heartbeat is not None:
+            seconds = min(seconds, max(0.0, self._silent_at - time.monotonic()))
+        return self._limit.left(seconds)
+
+    def _note_event(self) -> None:
+        now = time.monotonic()
+        self._poll_at = now + POLL
+        self._silent_at = now + (self._heartbeat or 0.0)
+
+    def _timeout(self) -> WaitTimeout:
+        return WaitTimeout(self._reference.job_id, self._limit.timeout)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 #: Found again in the environment of whatever the command starts.
@@ -53,10 +54,15 @@ class Command:
         self.process.send_signal(number)
 
     def finish(self, timeout=60):
-        """Read what is left and return the exit status."""
-        rest, _ = self.process.communicate(timeout=timeout)
-        self.lines.extend(rest.splitlines())
-        return self.process.returncode
+        """Read what is left and return the exit status; kills what does not end in time."""
+        # Not by communicate(): with a timeout it reads past what this iterator has buffered, which would be lost.
+        give_up = threading.Timer(timeout, self.process.kill)
+        give_up.start()
+        try:
+            self.lines.extend(line.rstrip() for line in self.process.stdout)
+            return self.process.wait()
+        finally:
+            give_up.cancel()
 
     def family(self):
         """Return the ids of all living processes that the command led to, itself included."""

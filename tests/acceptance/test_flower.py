@@ -12,7 +12,7 @@ from acceptance_workers import WorkerProcess, wait_until
 
 from genqueue import Client, JobFailed
 from genqueue.errors import JobCancelled
-from genqueue.lanes import QUEUES, TASK
+from genqueue.lanes import QUEUES, SUBMIT_QUEUE, SUBMIT_TASK, TASK
 from genqueue_lab.emulator import EmulatorProcess, Options, Pace
 from genqueue_lab.servers import RedisServer, free_port
 
@@ -122,11 +122,11 @@ def first_text(job):
 def test_worker_is_shown_with_its_queues_and_pool(watched):
     """Flower shows every lane's queues, our pool and its slots, on the API and on the worker's page."""
     name, worker = watched.inspected()
-    assert {queue["name"] for queue in worker["active_queues"]} == set(QUEUES)
-    assert {queue["exchange"]["name"] for queue in worker["active_queues"]} == set(QUEUES)
+    assert {queue["name"] for queue in worker["active_queues"]} == {*QUEUES, SUBMIT_QUEUE}
+    assert {queue["exchange"]["name"] for queue in worker["active_queues"]} == {*QUEUES, SUBMIT_QUEUE}
     assert worker["stats"]["pool"]["implementation"] == "genqueue_worker.pool:TaskPool"
     assert worker["stats"]["pool"]["max-concurrency"] == SLOTS
-    assert worker["registered"] == [TASK]
+    assert sorted(worker["registered"]) == [TASK, SUBMIT_TASK]
     assert name in watched.api.get("/workers").text
     page = watched.api.get(f"/worker/{name}")
     assert page.status_code == 200

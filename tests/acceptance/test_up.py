@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import time
 
 import httpx
@@ -11,6 +12,7 @@ from acceptance_commands import Command
 from acceptance_workers import wait_until
 
 from genqueue import Client
+from genqueue_lab.servers import free_port
 
 MODEL = "gemini-3-flash-preview"
 READY = "Ctrl-C stops everything."
@@ -83,8 +85,21 @@ def test_a_process_that_dies_ends_up_with_status_1():
 
         up.read_until("worker-1 was killed by SIGKILL; its last lines:")
         assert up.finish() == 1
-        assert any(re.match(r"genqueue  \|   .*worker\.ready name=worker-1@", line) for line in up.lines)
+        assert any(re.match(r"genqueue  \|   .*worker\.ready name=worker-1@", line) for line in up.lines), up.output
         assert up.traces() == []
+
+
+def test_a_closed_terminal_and_many_ctrl_c_leave_nothing_behind():
+    """SIGHUP stops like Ctrl-C; whatever comes after it, up to the last moment, the temporary directory goes too."""
+    with Command("up", "--no-flower") as up:
+        up.read_until(READY)
+        up.send(signal.SIGHUP)
+        while up.process.poll() is None:
+            up.send(signal.SIGINT)
+            time.sleep(0.002)
+        assert up.finish() == 0
+        assert up.traces() == []
+        assert "Traceback" not in up.output
 
 
 def test_nothing_outlives_a_killed_up():
@@ -110,6 +125,26 @@ def test_what_keeps_up_from_starting_is_told(arguments, environment, status, mes
     with Command("up", *arguments, **environment) as up:
         assert up.finish() == status
         assert message in up.output
+        assert "Traceback" not in up.output
+        assert up.traces() == []
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts():
+    """Flower's, with what to do about it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with Command("up", "--port-flower", str(port)) as up:
+            assert up.finish() == 1
+            assert up.output.startswith(f"error: port {port} for Flower is taken: choose another with --port-flower")
+            assert up.traces() == []
+
+
+def test_a_given_server_that_is_not_there_is_told_before_anything_starts():
+    """It waits for it as a worker does; a second Ctrl-C is not needed to leave."""
+    with Command("up", GENQUEUE_DATA_URL=f"redis://127.0.0.1:{free_port()}/0") as up:
+        up.read_until("waiting up to 30 s for the data server at 127.0.0.1:")
+        up.send(signal.SIGINT)
+        assert up.finish() == 130
         assert "Traceback" not in up.output
         assert up.traces() == []
 

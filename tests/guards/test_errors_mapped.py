@@ -28,8 +28,8 @@ AWAY = classes_of(theirs, theirs.ConnectionError, theirs.TimeoutError)
 async def test_lost_server_is_server_unavailable(connection, kind):
     """Whatever redis-py raises about a connection reaches the caller as ServerUnavailable, with its cause."""
     made, lost = connection(Settings()), kind("gone")
-    made._commands.pipeline = Mock(side_effect=lost)
-    error = made._execute(Query(()))
+    made._here()._commands.pipeline = Mock(side_effect=lost)
+    error = made._here().carry_out(Query(()))
     error = await error if inspect.isawaitable(error) else error
     assert isinstance(error, ServerUnavailable)
     assert error.__cause__ is lost

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
-from genqueue import AsyncClient, Client, ledger, scripts
+from genqueue import AsyncClient, AsyncJob, Client, ledger, scripts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from genqueue import AsyncJob, Event, Job, Result, Status
+    from genqueue import Event, Job, Result
+    from genqueue.finished import Finished
     from genqueue.keys import Keys
+    from genqueue.purge import Purged
+    from genqueue.result import Status
 
 T = TypeVar("T")
 
@@ -55,9 +58,14 @@ class LoopedJob:
         """Key of the job's stream."""
         return self._runner.run(self._job.stream_key())
 
-    def tail(self, after: Event | str | None = None, *, timeout: float | None = None) -> Iterator[Event]:
+    @property
+    def leave_mark(self) -> str:
+        """The job's leave mark."""
+        return self._runner.run(self._job.leave_mark())
+
+    def tail(self, after: Event | str | None = None, **options: Any) -> Iterator[Event]:
         """Yield the job's events."""
-        events = self._job.tail(after, timeout=timeout)
+        events = self._job.tail(after, **options)
 
         async def following() -> Event | None:
             return await anext(events, None)
@@ -97,9 +105,39 @@ class LoopedClient:
         made: Coroutine[Any, Any, AsyncJob] = self._client.submit(contents, model=model, **options)
         return LoopedJob(self._runner, self._runner.run(made))
 
+    def submit_many(self, items: Any, **defaults: Any) -> list[Any]:
+        """Queue many requests."""
+        made = self._runner.run(self._client.submit_many(items, **defaults))
+        return [LoopedJob(self._runner, one) if isinstance(one, AsyncJob) else one for one in made]
+
+    def new_job_id(self, contents: object, *, model: str, **options: Any) -> str:
+        """Return an id for a request."""
+        return self._client.new_job_id(contents, model=model, **options)
+
     def job(self, job_id: str) -> LoopedJob:
         """Return a handle for a job."""
         return LoopedJob(self._runner, self._client.job(job_id))
+
+    def finished(self, group: str, consumer: str, **options: Any) -> Iterator[Finished]:
+        """Yield jobs that ended."""
+        following = self._client.finished(group, consumer, **options)
+
+        async def one() -> Finished:
+            return await anext(following)
+
+        try:
+            while True:
+                yield self._runner.run(one())
+        finally:
+            self._runner.run(following.aclose())  # type: ignore[attr-defined]
+
+    def purge(self, job_id: str) -> bool:
+        """Erase a job."""
+        return self._runner.run(self._client.purge(job_id))
+
+    def purge_tenant(self, tenant: str) -> Purged:
+        """Erase a tenant's jobs."""
+        return self._runner.run(self._client.purge_tenant(tenant))
 
     def close(self) -> None:
         """Close the client and its loop."""

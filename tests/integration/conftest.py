@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .ledger_desk import Desk
-from .ledger_rounds.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .ledger_rounds.link import Link
 
 
 @pytest.fixture
 def link(database_url: str, prefix: str) -> Iterator[Link]:
     """Return a connection to an empty database that hears every channel of the test's prefix."""
+    # Here, not above: hiredis is no part of the SDK, whose tests run without it too (make test-oldest).
+    from .ledger_rounds.link import Link
+
     with Link(database_url) as connection:
         connection.listen(f"{prefix}:*")
         yield connection

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
     from .ledger_rounds.link import Link
 
+#: Returns all that a key holds, as one text.
+_DUMP = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'string' then return redis.call('GET', KEYS[1]) end
+if kind == 'hash' then return cjson.encode(redis.call('HGETALL', KEYS[1])) end
+if kind == 'zset' then return cjson.encode(redis.call('ZRANGE', KEYS[1], 0, -1)) end
+return cjson.encode(redis.call('XRANGE', KEYS[1], '-', '+'))
+"""
+
 PARTITION = 3
 POLICY = ledger.Policy(max_tries=3, max_losses=2, stream_ttl_ms=20_000, keep_ms=50_000, cache_ttl_ms=30_000)
 LEASES = ledger.Leases(high=4000, normal=15_000, low=15_000)
@@ -95,7 +104,40 @@ class Desk:
 
     def leave(self, job: str) -> ledger.Departed:
         """Cancel a job."""
-        return ledger.parse_leave(self.run(ledger.leave(self.keys, job, "cancelled")))
+        return ledger.parse_leave(self.run(ledger.leave(self.keys, job, "cancelled", self.now)))
+
+    def due(self) -> list[str]:
+        """Return the jobs whose end is to be told."""
+        return [job.decode() for job in self.link.command(*ledger.due(self.keys, PARTITION, self.now, 100))]
+
+    def collect(self, *jobs: str, token: str = "taken-1", longest: int = 1000) -> list[ledger.Completion]:
+        """Take completions for 30 s; those that are due when none is named."""
+        taking = ledger.Taking(token, 30_000, longest)
+        call = ledger.collect(self.keys, PARTITION, jobs or self.due(), taking, self.now)
+        return ledger.parse_collect(taking, self.run(call))
+
+    def delivered(self, taken: ledger.Completion, delivery: ledger.Delivery, delay_ms: int = 0) -> bool:
+        """Say what became of a completion."""
+        call = ledger.delivered(self.keys, taken, delivery, delay_ms, self.now)
+        return ledger.parse_delivered(self.run(call))
+
+    def purge(self, job: str) -> ledger.Erased:
+        """Erase a job, and its key behind it."""
+        erased = ledger.parse_purge(self.run(ledger.purge(self.keys, job, self.now)))
+        self.link.command("DEL", self.keys.job(job))
+        return erased
+
+    def finished(self) -> list[dict[str, str]]:
+        """Return the entries of the partition's finished stream."""
+        return [_mapping(values) for _, values in self.link.command("XRANGE", f"{self.slot}finished", "-", "+")]
+
+    def traces(self, *names: str) -> list[str]:
+        """Return every key that is named after one of the names, or holds one."""
+        found = []
+        for key in self.link.command("KEYS", f"{self.keys.prefix}:*"):
+            held = self.link.command("EVAL", _DUMP, 1, key)
+            found += [key.decode() for name in names if name in key.decode() or name.encode() in held]
+        return found
 
     def sweep(self, *queues: QueueReading, limit: int = 10) -> list[ledger.Publication]:
         """Sweep the partition."""

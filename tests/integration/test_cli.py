@@ -57,10 +57,10 @@ class Worker:
 
 
 def wait_for_reader(url):
-    """Return once somebody waits for events."""
+    """Return once somebody listens for events."""
     give_up = time.monotonic() + PATIENCE
     with redis.Redis.from_url(url) as client:
-        while not any(one["cmd"] == "xread" and "b" in one["flags"] for one in client.client_list()):
+        while not client.pubsub_channels("*:bell:*"):
             assert time.monotonic() < give_up
             time.sleep(0.01)
 
@@ -247,3 +247,26 @@ def test_a_broker_that_stays_away_is_one_error(environment, monkeypatch):
     ended = CliRunner(env=away).invoke(main, ["worker"])
     assert ended.exit_code == 1
     assert f"error: the broker at 127.0.0.1:{port}/0 is not available" in ended.stderr
+
+
+def test_a_reader_says_when_the_server_goes_away_and_is_back(environment, prefix):
+    """One line each on stderr, where there was silence for as long as the patience lasts."""
+    with RedisServer(config={"appendfsync": "always"}) as own:
+        variables = environment | {"GENQUEUE_DATA_URL": own.url(), "GENQUEUE_KEY_PREFIX": prefix}
+        job_id = CliRunner(env=variables).invoke(main, ["submit", "x"]).stdout.strip()
+        with subprocess.Popen(
+            [*COMMAND, "tail", job_id, "--json"],
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as reader:
+            assert json.loads(reader.stdout.readline())["type"] == "queued"
+            own.kill()
+            assert reader.stderr.readline() == "[the data server is away; trying again]\n"
+            own.start()
+            assert reader.stderr.readline() == "[the data server is back]\n"
+            CliRunner(env=variables).invoke(main, ["cancel", job_id])
+            rest, said = reader.communicate(timeout=PATIENCE)
+    assert json.loads(rest)["type"] == "cancelled"
+    assert said == f"error: job {job_id} was cancelled\n"

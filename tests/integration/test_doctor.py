@@ -74,6 +74,20 @@ def test_everything_down_is_quick_and_keeps_secrets(environment):
     assert PASSWORD not in printed
 
 
+@pytest.mark.parametrize("credentials", ["", f"default:wrong-{PASSWORD}@", f"nobody:{PASSWORD}@"])
+def test_a_wrong_password_is_called_that(environment, own_server, credentials):
+    """The server runs: nobody is told to start it, but which variable holds the wrong password."""
+    with redis.Redis.from_url(own_server.url()) as client:
+        client.config_set("requirepass", PASSWORD)
+    url = f"redis://{credentials}127.0.0.1:{own_server.port}/0"
+    status, checks, printed = examine(environment | {"GENQUEUE_DATA_URL": url})
+    assert status == 1
+    for name in ("data server", "broker"):
+        assert "does not let us in" in checks[name]["found"]
+        assert checks[name]["advice"] == "set the user and password in GENQUEUE_DATA_URL to what the server asks for"
+    assert PASSWORD not in printed
+
+
 def test_an_untrusted_certificate_is_named(environment):
     """The endpoint's row says what is wrong with it."""
     status, checks, _ = examine(environment | {"GENQUEUE_GEMINI_CA_FILE": None})

@@ -58,9 +58,11 @@ def test_generate_content_stream(client):
     assert "".join(chunk.text for chunk in chunks) == whole.text
 
 
-async def test_the_asynchronous_client(client):
+async def test_the_asynchronous_client(own_emulator, web):
     """The async half does the same, streams included."""
-    async with client.aio as aio:
+    # On httpx whatever else is installed: the client would take aiohttp when it is there.
+    options = types.HttpOptions(base_url=own_emulator.url, httpx_async_client=web)
+    async with genai.Client(api_key="key", http_options=options).aio as aio:
         whole, stream = await asyncio.gather(
             aio.models.generate_content(model=MODEL, contents="hello"),
             aio.models.generate_content_stream(model=MODEL, contents="hello"),
@@ -220,3 +222,29 @@ def test_the_environment_is_enough(emulator):
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.returncode) == (f"{MODEL}\n", 0), done.stderr
+
+
+def test_rich_answers_are_read_by_the_sdk(client):
+    """Signed text, images, citations, sources and refusals arrive where google-genai's users look for them."""
+    thinking = types.ThinkingConfig(include_thoughts=True)
+    config = types.GenerateContentConfig(
+        thinking_config=thinking,
+        response_modalities=["TEXT", "IMAGE"],
+        tools=[types.Tool(google_search=types.GoogleSearch())],
+    )
+    answer = client.models.generate_content(
+        model="gemini-3-pro-preview", contents="cite https://example.com/a", config=config
+    )
+    (candidate,) = answer.candidates
+    assert candidate.citation_metadata.citations[0].uri == "https://example.com/a"
+    assert candidate.grounding_metadata.grounding_chunks[0].web.uri
+    assert candidate.content.parts[-1].inline_data.data.startswith(b"\x89PNG")
+    signed = client.models.generate_content(
+        model="gemini-3-pro-preview", contents="hello", config={"thinking_config": thinking}
+    )
+    assert signed.candidates[0].content.parts[-1].thought_signature
+    stopped = client.models.generate_content(model="gemini-2.5-flash", contents="stop for safety")
+    assert stopped.candidates[0].finish_reason == types.FinishReason.SAFETY
+    assert stopped.candidates[0].safety_ratings[0].blocked
+    blocked = client.models.generate_content(model="gemini-2.5-flash", contents="block this prompt")
+    assert blocked.prompt_feedback.block_reason == types.BlockedReason.PROHIBITED_CONTENT

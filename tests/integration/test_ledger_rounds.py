@@ -37,6 +37,10 @@ REACHED = {
     *("leave ended", "leave left", "leave already", "leave done", "leave gone"),
     *("called off by submit", "called off by leave", "called off by sweep", "outage", "forgiven", "sweep again"),
     *("ring delivered", "ring old", "ring out of step", "ring without fields", "ring dropped"),
+    *("collect taken", "told completed", "told failed", "told cancelled", "told expired"),
+    *("report delivered noted", "report delivered refused", "report failed noted", "report failed refused"),
+    *("purge erased", "purge shared", "purge gone", "purge cut off", "called off by purge"),
+    *("request of failed kept", "request of failed dropped", "request of succeeded dropped"),
     *("end completed", "end failed", "end cancelled", "end expired", "end left"),
 }
 

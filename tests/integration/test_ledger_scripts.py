@@ -141,10 +141,11 @@ def test_cache_modes(desk: Desk, first: str, second: str, status: str) -> None:
 
 def test_claim_returns_the_flight(desk: Desk) -> None:
     """A claim returns what the run needs; the same token gets the same again."""
-    job = desk.submission()
+    job = desk.submission(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
     reply = desk.submit(job)
     desk.now += 40
-    expected = Claimed(1, 0, "normal", job.deadline_ms, "acme", b'{"v":1}', desk.now - 40, desk.now, 0)
+    trace = job.traceparent
+    expected = Claimed(1, 0, "normal", job.deadline_ms, "acme", b'{"v":1}', desk.now - 40, desk.now, 0, trace)
     assert desk.claim(job.flight, reply.stamp) == expected
     desk.now += 40
     assert desk.claim(job.flight, reply.stamp) == expected
@@ -265,7 +266,7 @@ def test_settle_ends_a_flight(desk: Desk, outcome: Literal["succeeded", "failed"
     assert desk.entries(flight)[-1]["code"] == "X"
     fields = desk.fields(flight)
     assert json.loads(fields["ending"]) == {"code": "X"}
-    assert not {"token", "request", "until"} & set(fields)
+    assert {"token", "request", "until"} & set(fields) == ({"request"} if outcome == "failed" else set())
     assert desk.leave(job.job) == Departed("done", state=outcome)
 
 

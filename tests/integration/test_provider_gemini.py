@@ -131,7 +131,7 @@ async def test_closing_does_not_wait_for_streams_that_nobody_waits_for(provider,
 
 async def test_the_answer_is_the_one_google_genai_reads(provider, route, own_emulator):
     """Text, thoughts, finish reason and usage of a whole answer agree with the SDK's."""
-    request = asking("What is a queue?", max_output_tokens=25, thinking_config={"include_thoughts": True})
+    request = asking("What is a queue?", maxOutputTokens=25, thinkingConfig={"includeThoughts": True})
     said = await collect(provider, request, route)
     tls = ssl.create_default_context(cafile=own_emulator.ca_file)
     async with httpx.AsyncClient(verify=tls, http2=True, trust_env=False) as http:

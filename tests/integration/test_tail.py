@@ -214,7 +214,7 @@ def test_a_result_waits_through_a_restart(connect, hire, own_server):
     waiting = threading.Thread(target=lambda: answers.append(job.text(timeout=30)), daemon=True)
     waiting.start()
     with redis.Redis.from_url(own_server.url()) as watching:
-        while not watching.info("clients")["blocked_clients"]:
+        while not watching.pubsub_channels():
             assert waiting.is_alive()
     own_server.kill()
     own_server.start()

@@ -21,6 +21,11 @@ def new_token() -> str:
     return secrets.token_hex(12)
 
 
+def new_run() -> str:
+    """Return what readers tell a claim by: unlike its number, a server that crashed never gives it again."""
+    return secrets.token_hex(4)
+
+
 @dataclass(slots=True, eq=False)
 class Attempt:
     """A granted claim.
@@ -31,12 +36,14 @@ class Attempt:
     Attributes:
         flight: id of the flight.
         token: whoever holds the flight's current one may write.
-        facts: what the claim told.
+        facts: what the claim told, but for the request.
         lane: the flight's lane now; a join may raise it.
         task: the asyncio task that runs the attempt.
         written: entries known to be in the stream.
         refused: whether the ledger, or a call-off, has told that the token is void.
         settling: whether its end is being settled; nothing else is sent any more.
+        stored: the request as it is stored, until it is taken to be sent: a large one must not stay.
+        blob_folders: tenants in whose folders the flight has blobs.
     """
 
     flight: str
@@ -47,6 +54,8 @@ class Attempt:
     written: int = 0
     refused: bool = False
     settling: bool = False
+    stored: bytes = b""
+    blob_folders: set[str] = field(default_factory=set)
     _entries: list[Entry] = field(default_factory=list)
 
     def add(self, entries: Sequence[Entry]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import socket
 import warnings
@@ -58,7 +57,10 @@ def await_servers(settings: WorkerSettings) -> None:
     """
     joining = BlockingConnection(settings)
     try:
-        _patiently(joining.deployment, f"the data server at {server_name(settings.data_url)}")
+        _patiently(
+            lambda patience: joining.run(persist(joining.deployment.enter, patience)),
+            f"the data server at {server_name(settings.data_url)}",
+        )
     finally:
         joining.close()
     if settings.broker == settings.data_url:
@@ -95,8 +97,6 @@ def run(settings: WorkerSettings, loglevel: str) -> int:
         stops.append(how)
 
     worker_shutting_down.connect(note_stop)
-    # One line for each request, and attempt.settled says more.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     # Unique: Flower and remote control tell workers apart by it, and one host may run many.
     name = f"{settings.worker_name}-{secrets.token_hex(3)}@{socket.gethostname()}"
     with warnings.catch_warnings():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from genqueue import ledger, scripts
+from genqueue_worker.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,10 @@ class Courier:
         self._asked: list[tuple[Call, asyncio.Future[Any]]] = []
         self._dirty: dict[Attempt, None] = {}
         self._wake = asyncio.Event()
+        self._away = Outage(
+            log, "courier.away", "courier.back", "what is asked and written waits: check the data server"
+        )
+        self._refusing = Outage(log, "courier.refused", "courier.taken", "entries are kept: check the data server")
 
     async def ask(self, call: Call) -> Any:
         """Run a call and return its raw reply; raises what redis raises."""
@@ -74,12 +79,13 @@ class Courier:
         try:
             replies = await scripts.arun_many(self._client, calls)
         except (RedisError, OSError) as error:
-            log.warning("courier.away calls=%d error=%s; check the data server", len(calls), error)
+            self._away.failed(error, len(calls))
             for _, future in asked:
                 if not future.done():
                     future.set_exception(error)
             self._again(dirty)
             return False
+        self._away.worked()
         for (_, future), reply in zip(asked, replies, strict=False):
             if future.done():
                 continue  # whoever asked has given up
@@ -99,9 +105,10 @@ class Courier:
     def _take(self, attempt: Attempt, reply: object) -> bool:
         """Take note of what became of an attempt's entries; returns whether the server was ready for them."""
         if isinstance(reply, Exception):  # read-only, short of replicas, out of disk: it passes, or the lease ends
-            log.warning("courier.refused flight=%s error=%s; check the data server", attempt.flight, reply)
+            self._refusing.failed(reply)
             self._again([attempt])
             return False
+        self._refusing.worked()
         appended = ledger.parse_append(reply)
         match appended.status:
             case "ok":

@@ -43,6 +43,11 @@ class Ending(NamedTuple):
     callback: Callable[[Any], object] | None
     value: Any
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the task returned a value."""
+        return isinstance(self.value, tuple) and not self.value[0]
+
 
 class Job:
     """One accepted task. Made on the hub thread; every method but `terminate` is for the loop.
@@ -78,6 +83,9 @@ class Job:
         def finish(task: asyncio.Task[Any]) -> None:
             for timer in timers:
                 timer.cancel()
+            if not task.cancelled() and task.exception() is None:
+                # Celery cancels what has a start time, in its soft stop too, which holds up the callback.
+                self.callbacks.request.time_start = None
             send(on_end, self._ending(task))
 
         self.task.add_done_callback(finish)

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from genqueue import ledger
 from genqueue.ledger import Leases as LeaseLengths
+from genqueue_worker.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +42,8 @@ class Leases:
         self._lease_ms = lease_ms
         self.lengths = LeaseLengths(lease_ms["high"], lease_ms["normal"], lease_ms["low"])
         self._held: dict[str, Attempt] = {}
+        self._unrenewed = Outage(log, "leases.not_renewed", "leases.renewed", "check the data server")
+        self._deaf = Outage(log, "leases.deaf", "leases.heard", "renewals find what is called off")
 
     def __len__(self) -> int:
         return len(self._held)
@@ -69,8 +72,9 @@ class Leases:
         ]
         for attempt, reply in zip(held, await asyncio.gather(*calls, return_exceptions=True), strict=True):
             if isinstance(reply, BaseException):
-                log.warning("leases.not_renewed flight=%s error=%s; check the data server", attempt.flight, reply)
+                self._unrenewed.failed(reply)
                 continue
+            self._unrenewed.worked()
             lane = ledger.parse_renew(reply)
             if lane is None:
                 attempt.refuse()
@@ -86,12 +90,13 @@ class Leases:
             try:
                 await self._hear(channel)
             except (RedisError, OSError) as error:
-                log.warning("leases.deaf channel=%s error=%s; renewals find what is called off", channel, error)
+                self._deaf.failed(error)
             await asyncio.sleep(RENEWAL)
 
     async def _hear(self, channel: str) -> None:
         async with self._client.pubsub(ignore_subscribe_messages=True) as inbox:
             await inbox.subscribe(channel)
+            self._deaf.worked()
             while True:
                 message = await inbox.get_message(timeout=LISTEN)
                 if message is not None:

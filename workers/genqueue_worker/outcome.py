@@ -9,7 +9,7 @@ from genqueue.ledger import Settlement
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from genqueue.ledger import Entry
 
@@ -40,11 +40,16 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No answer, and asking again would not help."""
+    """No answer, and asking again would not help.
+
+    Attributes:
+        detail: further fields of the terminal event.
+    """
 
     code: str
     message: str
     retryable: bool = False
+    detail: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +101,9 @@ def settlement(outcome: Outcome, unsent: Unsent) -> Settlement | None:
             return Settlement(
                 flight, token, "succeeded", first, entries, result=result, replay=replay, detail=completed
             )
-        case Failed(code, message, retryable):
-            return Settlement(
-                flight, token, "failed", first, entries, detail=_failure(code, message, retryable=retryable)
-            )
+        case Failed(code, message, retryable, further):
+            detail = {**_failure(code, message, retryable=retryable), **further}
+            return Settlement(flight, token, "failed", first, entries, detail=detail)
         case Retry(code, message, delay):
             detail = _failure(code, message, retryable=True)
             return Settlement(flight, token, "retry", first, entries, int(delay * 1000), detail=detail)

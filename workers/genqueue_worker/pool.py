@@ -159,8 +159,11 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         )
 
     def _retire(self, ending: Ending) -> None:
+        request = ending.job.callbacks.request
         try:
-            if ending.callback is not None:
+            if getattr(request, "_already_cancelled", False):
+                _acknowledge_success(request, ending)
+            elif ending.callback is not None:
                 ending.callback(ending.value)
         finally:
             if self._jobs.pop(ending.job.number, None) is not None:
@@ -289,6 +292,12 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
     def _launch(self, job: Job) -> None:
         run = trace(self.app, self._hostname, job.message, job.cancellation)
         job.start(self.loop, run, self._relay.send, self._retire)
+
+
+def _acknowledge_success(request: Any, ending: Ending) -> None:
+    """Announce nothing: Celery has announced the task as cancelled; but what succeeded need not come again."""
+    if request.task.acks_late and ending.succeeded:
+        request.acknowledge()
 
 
 def _was_revoked(request: Any) -> bool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from redis.exceptions import RedisError
 
 from genqueue import ledger
-from genqueue.ledger import Claim, Claimed, Publication, Refusal, Settled
-from genqueue_worker import cancellation
-from genqueue_worker.attempt import Attempt, new_token
+from genqueue.ledger import Claim, Claimed, Publication, Refusal, Settled, Settlement
+from genqueue_worker import cancellation, trace
+from genqueue_worker.attempt import Attempt, new_run, new_token
+from genqueue_worker.cancellation import CLEANUP_GRACE
+from genqueue_worker.documents import sealed, take_request
 from genqueue_worker.outcome import (
     Cancelled,
     Failed,
@@ -23,18 +26,21 @@ from genqueue_worker.outcome import (
     Refused,
     Retry,
     Succeeded,
+    Unsent,
     back_off,
     settlement,
 )
 from genqueue_worker.providers.errors import ProviderError
-from genqueue_worker.providers.seam import decode_request
 from genqueue_worker.transcript import Transcript
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Coroutine
 
     from genqueue.scripts import Call
     from genqueue_worker.runtime import Runtime
+
+T = TypeVar("T")
 
 log = logging.getLogger("genqueue.attempt")
 
@@ -55,9 +61,15 @@ async def run(runtime: Runtime, flight: str, stamp: int) -> str:
         return claimed.reason
     attempt = claimed
     clock = Clock(attempt)
-    with runtime.leases.hold(attempt):
+    facts = attempt.facts
+    with (
+        trace.following(facts.traceparent, flight=flight, attempt=facts.attempt, lane=facts.lane),
+        runtime.leases.hold(attempt),
+    ):
         outcome, cut = await concluded(runtime, attempt, clock)
+        trace.note(outcome=word(outcome))
         settled = await settle(runtime, attempt, outcome)
+    await runtime.cargo.let_go(attempt)
     report(attempt, outcome, settled, clock)
     if cut is not None:
         raise cut
@@ -68,13 +80,20 @@ async def claim(runtime: Runtime, flight: str, stamp: int) -> Attempt | Refusal:
     """Take the flight, or learn why not."""
     token = new_token()
     wish = Claim(flight, token, stamp, runtime.inbox, runtime.leases.lengths)
-    reply = await _ask(runtime, ledger.claim(runtime.keys, wish), CLAIM_PATIENCE)
+    try:
+        reply = await _ask(runtime, ledger.claim(runtime.keys, wish), CLAIM_PATIENCE)
+    except asyncio.CancelledError:
+        # The claim is on its way, and may be granted to a token that nobody holds.
+        with suppress(RedisError, OSError):
+            await _through(_tell(runtime, settlement(cut_off(), Unsent(flight, token, 1)), CLEANUP_GRACE))
+        raise
     answer = ledger.parse_claim(reply)
     if isinstance(answer, Refusal):
         return answer
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in a task
-    return Attempt(flight, token, answer, answer.lane, task, written=answer.written)
+    facts = replace(answer, request=b"")
+    return Attempt(flight, token, facts, answer.lane, task, written=answer.written, stored=answer.request)
 
 
 async def concluded(runtime: Runtime, attempt: Attempt, clock: Clock) -> tuple[Outcome, asyncio.CancelledError | None]:
@@ -96,18 +115,23 @@ async def concluded(runtime: Runtime, attempt: Attempt, clock: Clock) -> tuple[O
 
 async def generate(runtime: Runtime, attempt: Attempt, clock: Clock) -> Outcome:
     """Stream the answer from the provider into the flight's events; raises ProviderError."""
-    request = decode_request(attempt.facts.request)
-    route, courier = runtime.route, runtime.courier
-    courier.write(attempt, [{"type": "started", "route": route.name, "model": request.model}])
+    codec, route, courier = runtime.codec, runtime.route, runtime.courier
+    request, laden = await take_request(codec, attempt)
+    courier.write(attempt, [{"type": "started", "route": route.name, "model": request.model, "run": new_run()}])
     transcript = Transcript(request.model)
-    async with aclosing(runtime.provider.stream(request, route)) as chunks:
+    provider = runtime.provider
+    answer = runtime.cargo.stream(attempt, request, provider, route) if laden else provider.stream(request, route)
+    async with aclosing(answer) as chunks:
+        del request  # a large one would stay in memory until the answer's end
         async for chunk in chunks:
             entries = transcript.take(chunk)
             if entries:
                 clock.first_entry()
-                courier.write(attempt, entries)
+                courier.write(attempt, [codec.seal_entry(entry) for entry in entries] if codec.seals else entries)
     if transcript.block_reason is not None:
-        return Failed("prompt_blocked", f"the provider refused the prompt: {transcript.block_reason}")
+        feedback = _json(transcript.prompt_feedback())
+        reason = f"the provider refused the prompt: {transcript.block_reason}"
+        return Failed("prompt_blocked", reason, detail={"prompt_feedback": feedback})
     return success(attempt, transcript, clock)
 
 
@@ -119,6 +143,8 @@ def success(attempt: Attempt, transcript: Transcript, clock: Clock) -> Succeeded
         "v": 1,
         "text": transcript.text,
         "content": transcript.content(),
+        "candidate": transcript.candidate(),
+        "prompt_feedback": transcript.prompt_feedback(),
         "finish_reason": finish_reason,
         "usage": usage,
         "model": transcript.model,
@@ -161,30 +187,40 @@ async def settle(runtime: Runtime, attempt: Attempt, outcome: Outcome) -> Settle
     if isinstance(outcome, Refused):
         return None
     attempt.settling = True
-    settling = asyncio.ensure_future(_settle(runtime, attempt, outcome))
+    return await _through(_settle(runtime, attempt, outcome))
+
+
+async def _through(work: Coroutine[Any, Any, T]) -> T:
+    """Do something to its end, and only then let a cancellation that came meanwhile take effect."""
+    doing = asyncio.ensure_future(work)
     cut: asyncio.CancelledError | None = None
-    while not settling.done():
+    while not doing.done():
         try:
-            await asyncio.shield(settling)
+            await asyncio.shield(doing)
         except asyncio.CancelledError as cancelled:
             cut = cancelled
     if cut is not None:
+        doing.exception()  # taken note of: the cancellation is what counts
         raise cut
-    return settling.result()
+    return doing.result()
 
 
 async def _settle(runtime: Runtime, attempt: Attempt, outcome: Outcome) -> Settled | None:
     while True:
-        told = settlement(outcome, attempt.unsent())
-        if told is None:
-            return None
-        reply = await _ask(runtime, ledger.settle(runtime.keys, told), SETTLE_PATIENCE)
-        settled = ledger.parse_settle(reply)
-        if settled.status != "gap":
-            break
+        settled = await _tell(runtime, settlement(outcome, attempt.unsent()), SETTLE_PATIENCE)
+        if settled is None or settled.status != "gap":
+            return settled
         attempt.written = settled.written or 0
+
+
+async def _tell(runtime: Runtime, told: Settlement | None, patience: float) -> Settled | None:
+    """Settle, and publish what comes again; None when there is nothing to tell."""
+    if told is None:
+        return None
+    told = await sealed(runtime.codec, told)
+    settled = ledger.parse_settle(await _ask(runtime, ledger.settle(runtime.keys, told), patience))
     if settled.queue is not None and settled.stamp is not None:
-        await runtime.sweeper.publish([Publication(attempt.flight, settled.queue, settled.stamp)])
+        await runtime.sweeper.publish([Publication(told.flight, settled.queue, settled.stamp)])
     return settled
 
 
@@ -193,11 +229,14 @@ async def _ask(runtime: Runtime, call: Call, patience: float) -> Any:
     give_up = time.monotonic() + patience
     while True:
         try:
-            return await runtime.courier.ask(call)
+            reply = await runtime.courier.ask(call)
         except (RedisError, OSError) as error:
+            runtime.away.failed(error)
             if time.monotonic() >= give_up:
                 raise
-            log.warning("attempt.away script=%s error=%s; trying again", call.script.name, error)
+        else:
+            runtime.away.worked()
+            return reply
         await asyncio.sleep(RETRY)
 
 
@@ -205,16 +244,22 @@ def report(attempt: Attempt, outcome: Outcome, settled: Settled | None, clock: C
     """Log how the attempt ended."""
     code = getattr(outcome, "code", "")
     log.info(
-        "attempt.settled flight=%s lane=%s attempt=%d outcome=%s state=%s code=%s ttft=%.3f total=%.3f",
+        "attempt.settled flight=%s lane=%s attempt=%d outcome=%s state=%s code=%s ttft=%.3f total=%.3f trace=%s",
         attempt.flight,
         attempt.lane,
         attempt.facts.attempt,
-        type(outcome).__name__.lower(),
+        word(outcome),
         settled.status if settled else "refused",
         code,
         clock.ttft,
         clock.timings()["total"],
+        trace.trace_id(attempt.facts.traceparent),
     )
+
+
+def word(outcome: Outcome) -> str:
+    """Return an outcome in a word, for logs and traces."""
+    return type(outcome).__name__.lower()
 
 
 class Clock:

@@ -16,9 +16,16 @@ from redis.backoff import NoBackoff
 from genqueue.connections import AsyncConnection, connection_options
 from genqueue.dispatch import make_dispatcher
 from genqueue.errors import SettingsError
-from genqueue.patience import Patience
+from genqueue.patience import Patience, persist
+from genqueue.payload import PLAIN
+from genqueue_worker.admission import Admission
+from genqueue_worker.cargo import Cargo, Limits
+from genqueue_worker.completions.delivery import Deliverer
+from genqueue_worker.completions.tellers import tellers
 from genqueue_worker.courier import Courier
 from genqueue_worker.leases import Leases
+from genqueue_worker.memory import return_large_blocks
+from genqueue_worker.outage import Outage
 from genqueue_worker.providers.connections import PoolOptions
 from genqueue_worker.providers.gemini import GeminiOptions, GeminiProvider
 from genqueue_worker.providers.seam import Route
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from genqueue.keys import Keys
+    from genqueue.payload import Codec
     from genqueue_worker.providers.seam import Provider
     from genqueue_worker.settings import WorkerSettings
 
@@ -49,6 +57,9 @@ class Runtime:
     Attributes:
         keys: spells the deployment's keys.
         inbox: channel on which this process hears that a flight was taken from it.
+        admission: admits jobs that come as Celery messages.
+        cargo: fetches inline data from the blob store.
+        codec: opens what is stored, and seals it.
     """
 
     keys: Keys
@@ -58,7 +69,15 @@ class Runtime:
     sweeper: Sweeper
     provider: Provider
     route: Route
+    admission: Admission
+    cargo: Cargo
+    codec: Codec = PLAIN
     chance: random.Random = field(default_factory=random.SystemRandom)
+    away: Outage = field(
+        default_factory=lambda: Outage(
+            logging.getLogger("genqueue.attempt"), "attempt.away", "attempt.back", "trying again: check the data server"
+        )
+    )
 
 
 def connect(url: str, settings: WorkerSettings) -> redis.asyncio.Redis:
@@ -86,21 +105,28 @@ def make_provider(settings: WorkerSettings) -> tuple[GeminiProvider, Route]:
 @asynccontextmanager
 async def running(settings: WorkerSettings) -> AsyncIterator[Runtime]:
     """Connect, warm the provider's connections, and do the process's background work while the block runs."""
+    return_large_blocks()
     provider, route = make_provider(settings)
-    joining = AsyncConnection(settings)
-    try:
-        keys = (await joining.deployment(START_PATIENCE)).keys
-    finally:
-        await joining.aclose()
     name = process_name(settings)
-    async with connect(settings.data_url, settings) as data, connect(settings.broker, settings) as broker, provider:
+    async with (
+        joined(settings) as front,
+        connect(settings.data_url, settings) as data,
+        connect(settings.broker, settings) as broker,
+        tellers(settings, front.keys, front.codec) as told_by,
+        provider,
+    ):
+        keys = front.keys
         inbox = keys.inbox(name)
         courier = Courier(data, keys)
         leases = Leases(data, courier, keys, settings.lease_ms)
         sweeper = Sweeper(Servers(data, broker, courier), keys, make_dispatcher(settings.broker), settings)
-        runtime = Runtime(keys, inbox, leases, courier, sweeper, provider, route)
+        cargo = Cargo(front.blobs, data, keys, Limits(settings.gemini_inline_bytes, settings.blob_memory))
+        runtime = Runtime(
+            keys, inbox, leases, courier, sweeper, provider, route, Admission(front), cargo=cargo, codec=front.codec
+        )
         async with asyncio.TaskGroup() as background:
-            work = (courier.run(), leases.renew(), leases.listen(inbox), sweeper.run())
+            deliverer = Deliverer(data, courier, keys, told_by)
+            work = (courier.run(), leases.renew(), leases.listen(inbox), sweeper.run(), deliverer.run())
             tasks = [background.create_task(one) for one in work]
             await provider.warm(route)
             log.info("worker.ready name=%s endpoint=%s", name, route.base_url)
@@ -108,6 +134,17 @@ async def running(settings: WorkerSettings) -> AsyncIterator[Runtime]:
                 yield runtime
             finally:
                 await end(tasks)
+
+
+@asynccontextmanager
+async def joined(settings: WorkerSettings) -> AsyncIterator[AsyncConnection]:
+    """Connect as the SDK does, and join the deployment."""
+    connection = AsyncConnection(settings)
+    try:
+        await connection.run(persist(connection.deployment.enter, START_PATIENCE))
+        yield connection
+    finally:
+        await connection.aclose()
 
 
 async def end(tasks: Sequence[asyncio.Task[None]]) -> None:

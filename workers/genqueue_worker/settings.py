@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
+import re
+import secrets
 import socket
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -17,6 +22,13 @@ from genqueue.settings import Count, Seconds, Settings
 #: Brokers whose queue order can hold a worker to its free slots.
 BROKER_SCHEMES = frozenset({"redis", "rediss"})
 
+
+#: Containers on the host's network share its name, and each may be process 1 of its own: this tells them apart.
+_BIRTHMARK = secrets.token_hex(3)
+
+#: What a webhook secret begins with, and how many bytes it may have: see standardwebhooks.com.
+WHSEC = "whsec_"
+WHSEC_BYTES = range(24, 65)
 
 #: Where the Gemini Developer API is.
 GEMINI = "https://generativelanguage.googleapis.com"
@@ -48,6 +60,16 @@ class WorkerSettings(Settings):
         drain_timeout: how long running generations may go on after SIGTERM.
         read_timeout, provider_connect_timeout: patience with the provider, between two chunks and at connect.
         max_connections: HTTP/2 connections to the provider.
+        webhook_secrets: what webhooks are signed with, as whsec_<base64>; several, comma-separated, while they are
+            rotated. Without any, webhooks wait.
+        webhook_networks: addresses webhooks may go to though they are not public, comma-separated as 10.0.0.0/8; by
+            plain http too.
+        webhook_ca_file: PEM file with a certificate authority of webhook receivers to trust besides the system's.
+        done_broker_url: Celery broker on which completions given as a signature are published; `broker_url` when None.
+        result_backend: Celery result backend for what `genqueue.submit` returns; nothing is kept when None.
+        gemini_inline_bytes: largest request sent; inline data beyond it is uploaded by the Files API before.
+        blob_memory: bytes from the blob store that this process holds at once, fetched and not yet sent.
+        submit_redelivery: after how long a request comes again whose worker died before it had admitted it.
     """
 
     model_config = SettingsConfigDict(populate_by_name=True)
@@ -68,6 +90,14 @@ class WorkerSettings(Settings):
     read_timeout: Seconds = 60.0
     provider_connect_timeout: Seconds = 10.0
     max_connections: Annotated[Count, Field(validate_default=True)] = 8
+    webhook_secrets: SecretStr | None = None
+    webhook_networks: str = ""
+    webhook_ca_file: Path | None = None
+    done_broker_url: Annotated[str | None, Field(repr=False)] = None
+    result_backend: SecretStr | None = None
+    gemini_inline_bytes: Count = 20_000_000
+    blob_memory: Count = 256 * 1024 * 1024
+    submit_redelivery: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 60.0
 
     @field_validator("broker_url", "data_url")
     @classmethod
@@ -76,7 +106,39 @@ class WorkerSettings(Settings):
             raise ValueError("expected a redis:// or rediss:// URL")
         return value
 
-    @field_validator("gemini_ca_file")
+    @field_validator("gemini_base_url")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+        except ValueError:
+            usable = False
+        if not usable or parts.query or parts.fragment:
+            raise ValueError(f"expected a URL such as {GEMINI}")
+        return value
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _webhook_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_webhook_secrets(value.get_secret_value())
+        return value
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _webhook_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @field_validator("done_broker_url")
+    @classmethod
+    def _done_broker(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+            raise ValueError("expected a URL such as redis://host:6379/0")
+        return value
+
+    @field_validator("gemini_ca_file", "webhook_ca_file")
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
         if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
@@ -106,11 +168,43 @@ class WorkerSettings(Settings):
         return tuple(parse_lane(name) for name in self.lanes.split(","))
 
     @property
+    def webhook_keys(self) -> tuple[bytes, ...]:
+        """The keys webhooks are signed with."""
+        return () if self.webhook_secrets is None else parse_webhook_secrets(self.webhook_secrets.get_secret_value())
+
+    @property
+    def webhook_addresses(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks webhooks may go to though they are not public."""
+        return parse_networks(self.webhook_networks)
+
+    @property
     def lease_ms(self) -> dict[Lane, int]:
         """Length of a lease by lane, in ms."""
         return {lane: int((self.lease_high if lane == "high" else self.lease_other) * 1000) for lane in LANES}
 
 
+def parse_webhook_secrets(text: str) -> tuple[bytes, ...]:
+    """Return the keys in comma-separated secrets; raises ValueError, without a word of them."""
+    keys = []
+    for secret in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            key = base64.b64decode(secret.removeprefix(WHSEC), validate=True)
+        except binascii.Error:
+            key = b""
+        if not (secret.startswith(WHSEC) and WHSEC_BYTES.start <= len(key) < WHSEC_BYTES.stop):
+            raise ValueError(f"expected {WHSEC} and the base64 of 24 to 64 bytes, comma-separated")
+        keys.append(key)
+    return tuple(keys)
+
+
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return comma-separated networks; raises ValueError."""
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError(f"expected networks such as 10.0.0.0/8,fd00::/8 ({error})") from error
+
+
 def process_name(settings: WorkerSettings) -> str:
     """Return a name no other process of the fleet has at this moment."""
-    return f"{settings.worker_name}@{socket.gethostname()}:{os.getpid()}"
+    return f"{settings.worker_name}@{socket.gethostname()}:{_BIRTHMARK}:{os.getpid()}"

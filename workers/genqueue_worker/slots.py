@@ -10,13 +10,16 @@ from __future__ import annotations
 from math import lcm
 from typing import TYPE_CHECKING, Final
 
-from genqueue.lanes import LANES, queues_of
+from genqueue.lanes import LANES, SUBMIT_QUEUE, queues_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-#: How many pops each lane gets of every 12 while all of them have work.
-WEIGHTS: Final[dict[str, int]] = {"high": 8, "normal": 3, "low": 1}
+#: What takes turns besides the lanes: requests to admit, each of which holds its slot for some milliseconds only.
+ADMISSION: Final = "admission"
+
+#: How many pops each lane gets of every 12 while all of them have work, and as many go to requests to admit.
+WEIGHTS: Final[dict[str, int]] = {ADMISSION: 12, "high": 8, "normal": 3, "low": 1}
 
 #: What one pop costs a lane: whole numbers in the proportion of 1 / weight.
 COSTS: Final[dict[str, int]] = {lane: lcm(*WEIGHTS.values()) // weight for lane, weight in WEIGHTS.items()}
@@ -24,7 +27,17 @@ COSTS: Final[dict[str, int]] = {lane: lcm(*WEIGHTS.values()) // weight for lane,
 #: No lane has popped yet: each stands one pop of its own ahead.
 FIRST_TURNS: Final[dict[str, int]] = COSTS
 
-_LANE_OF: Final = {queue: lane for lane in LANES for queue in queues_of(lane)}
+_QUEUES_OF: Final[dict[str, tuple[str, ...]]] = {
+    ADMISSION: (SUBMIT_QUEUE,),
+    **{lane: queues_of(lane) for lane in LANES},
+}
+
+_LANE_OF: Final = {queue: lane for lane, queues in _QUEUES_OF.items() for queue in queues}
+
+_RANK: Final = tuple(WEIGHTS)
+
+#: Where else messages of a queue are: clients that give one a priority have kombu put it beside the queue.
+_BESIDE: Final = {SUBMIT_QUEUE: tuple(f"{SUBMIT_QUEUE}\x06\x16{step}" for step in (3, 6, 9))}
 
 #: End of the names of Celery's reply queues: these carry answers, not tasks, and are never held.
 _REPLIES = ".pidbox"
@@ -63,8 +76,8 @@ SLOTS: Final = Slots()
 def queue_order(queues: Iterable[str], turns: Mapping[str, int]) -> list[str]:
     """Return queues in the order to pop them: lanes by their turn, `again` before its lane, unknown queues last."""
     known = list(queues)
-    lanes = sorted(LANES, key=lambda lane: (turns[lane], LANES.index(lane)))
-    served = [queue for lane in lanes for queue in queues_of(lane) if queue in known]
+    lanes = sorted(_RANK, key=lambda lane: (turns[lane], _RANK.index(lane)))
+    served = [queue for lane in lanes for queue in _QUEUES_OF[lane] if queue in known]
     return served + [queue for queue in known if queue not in _LANE_OF]
 
 
@@ -101,12 +114,12 @@ class Gate:
         self._queues = list(queues)
 
     def consume(self, count: int) -> list[str]:
-        """Return at most `count` queues to pop from, in order; none that carries tasks while no slot is free."""
+        """Return what to pop from of the first `count` queues, in order; no tasks while no slot is free."""
         queues = self._queues[:count]
         if not self._slots.free:
             return [queue for queue in queues if queue.endswith(_REPLIES)]
         self._sent = queue_order(queues, self._turns)
-        return list(self._sent)
+        return [key for queue in self._sent for key in (queue, *_BESIDE.get(queue, ()))]
 
     def rotate(self, last_used: str) -> str:
         """Account for a message popped from a queue and return the queue."""

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from genqueue import ledger, scripts
 from genqueue.lanes import QUEUES
 from genqueue.ledger import QueueReading, Sweep
+from genqueue_worker.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,10 @@ class Sweeper:
         self._slack_ms = int(settings.sweep_slack * 1000)
         self._grace_ms = int(settings.lease_other * 1000)
         self._popped: dict[str, int] = {}
+        self._away = Outage(log, "sweeper.away", "sweeper.back", "nothing is recovered meanwhile: check the servers")
+        self._deaf = Outage(
+            log, "sweeper.broker_away", "sweeper.broker_back", "lost messages are not seen meanwhile: check the broker"
+        )
 
     def saw(self, queue: str, stamp: int) -> None:
         """Note the stamp of a message popped from a queue, whatever becomes of it."""
@@ -74,8 +79,9 @@ class Sweeper:
         while True:
             try:
                 await self.sweep()
+                self._away.worked()
             except (RedisError, OSError) as error:
-                log.warning("sweeper.away error=%s; nothing is recovered meanwhile: check the servers", error)
+                self._away.failed(error)
             await asyncio.sleep(self._interval)
 
     async def sweep(self) -> None:
@@ -103,8 +109,9 @@ class Sweeper:
         # Depths first: a message that is popped in between then shows in the marks.
         try:
             depths = await self._depths()
+            self._deaf.worked()
         except (RedisError, OSError) as error:
-            log.warning("sweeper.broker_away error=%s; lost messages are not seen meanwhile: check the broker", error)
+            self._deaf.failed(error)
             return []
         if self._popped:
             await self._servers.courier.ask(ledger.mark(self._keys, self._popped))

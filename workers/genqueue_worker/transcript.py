@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from genqueue_worker.providers.seam import Piece
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from genqueue.ledger import Entry
-    from genqueue_worker.providers.seam import Chunk, Piece
+    from genqueue_worker.providers.seam import Chunk
 
 #: Finish reasons after which an answer is worth giving again.
 CACHEABLE: Final = frozenset({"STOP"})
@@ -20,6 +25,12 @@ _USAGE: Final = {
     "cached_tokens": "cachedContentTokenCount",
     "total_tokens": "totalTokenCount",
 }
+
+#: What a part is about that is none of the model's turn.
+REMARKS: Final = frozenset({"candidate", "prompt"})
+
+#: Follows the last piece.
+_END: Final = Piece("part")
 
 
 class Transcript:
@@ -44,7 +55,7 @@ class Transcript:
         self._usage = chunk.usage or self._usage
         self._model = chunk.model_version or self._model
         self._pieces.extend(chunk.entries)
-        return [_entry(piece.kind, piece.json if piece.kind == "part" else piece.text) for piece in chunk.entries]
+        return [_entry(piece) for piece in chunk.entries]
 
     @property
     def model(self) -> str:
@@ -58,39 +69,98 @@ class Transcript:
 
     def usage(self) -> dict[str, int]:
         """Return the tokens counted, by our names."""
-        return {ours: int(self._usage.get(theirs) or 0) for ours, theirs in _USAGE.items()}
+        return {ours: _count(self._usage.get(theirs)) for ours, theirs in _USAGE.items()}
 
     def replay(self) -> list[Entry] | None:
-        """Return entries that give the same answer again, neighbouring texts joined; None for an unfinished one."""
-        if self.finish_reason not in CACHEABLE:
+        """Return entries that give the same answer again, neighbouring texts joined.
+
+        None for an answer that is not whole, or says nothing: the next one may.
+        """
+        turn = self._turn()
+        if self.finish_reason not in CACHEABLE or not turn:
             return None
-        return [_entry(kind, value) for kind, value in self._joined()]
+        remarks = [piece for piece in self._pieces if piece.about in REMARKS]
+        return [_entry(piece) for piece in [*turn, *remarks]]
 
     def content(self) -> dict[str, Any]:
-        """Return the model's turn, Gemini-shaped."""
+        """Return the model's turn, Gemini-shaped, with every part the next request must give back as it was."""
         parts: list[dict[str, Any]] = []
-        for kind, value in self._joined():
-            match kind:
-                case "delta":
-                    parts.append({"text": value})
-                case "thought":
-                    parts.append({"text": value, "thought": True})
-                case _:
-                    part = msgspec.json.decode(value)
-                    if "candidate" not in part:  # remarks on the whole candidate are no part of the turn
-                        parts.append(part)
+        for piece in self._turn():
+            match piece.kind, piece.about:
+                case "delta", _:
+                    parts.append({"text": piece.text})
+                case "thought", _:
+                    parts.append({"text": piece.text, "thought": True})
+                case _, "part":
+                    parts.append(msgspec.json.decode(piece.json))
+                case _, "text" if parts:
+                    parts[-1].update(msgspec.json.decode(piece.json))
         return {"role": "model", "parts": parts}
 
-    def _joined(self) -> list[tuple[str, str]]:
-        runs: list[tuple[str, list[str]]] = []
+    def candidate(self) -> dict[str, Any]:
+        """Return what was said about the answer as a whole: citations, grounding, safety ratings that count, ..."""
+        told: dict[str, Any] = {}
+        for remark in self._remarks("candidate"):
+            if not remark.get("index"):  # a further candidate is not this answer
+                merge(told, remark)
+        return told
+
+    def prompt_feedback(self) -> dict[str, Any]:
+        """Return why the prompt was blocked; empty when it was not."""
+        told: dict[str, Any] = {}
+        for remark in self._remarks("prompt"):
+            told.update(remark)
+        return told
+
+    def _remarks(self, about: str) -> Iterator[dict[str, Any]]:
         for piece in self._pieces:
-            value = piece.json if piece.kind == "part" else piece.text
-            if runs and piece.kind != "part" and runs[-1][0] == piece.kind:
-                runs[-1][1].append(value)
+            if piece.kind == "part" and piece.about == about:
+                yield msgspec.json.decode(piece.json)
+
+    def _turn(self) -> list[Piece]:
+        """Return the turn's pieces with neighbouring texts made one, but for those that something else belongs to."""
+        joined: list[Piece] = []
+        run: list[Piece] = []
+        pieces = (piece for piece in self._pieces if piece.about not in REMARKS)
+        for piece, following in pairwise([*pieces, _END]):
+            if run and piece.kind != run[0].kind:
+                joined.append(_one(run))
+                run = []
+            if piece.kind == "part":
+                joined.append(piece)
+            elif following.about == "text":
+                joined += [_one(run), piece] if run else [piece]
+                run = []
             else:
-                runs.append((piece.kind, [value]))
-        return [(kind, "".join(values)) for kind, values in runs]
+                run.append(piece)
+        return [*joined, _one(run)] if run else joined
 
 
-def _entry(kind: str, value: str) -> Entry:
-    return {"type": kind, "json" if kind == "part" else "text": value}
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _one(run: list[Piece]) -> Piece:
+    return Piece(run[0].kind, "".join(piece.text for piece in run))
+
+
+def _entry(piece: Piece) -> Entry:
+    if piece.kind == "part":
+        return {"type": "part", "about": piece.about, "json": piece.json}
+    return {"type": piece.kind, "text": piece.text}
+
+
+def merge(told: dict[str, Any], further: Mapping[str, Any], *, every: bool = False) -> None:
+    """Add what a later message says to what earlier ones said.
+
+    Messages say some things in pieces and some again and again: an item of a list that is there already is not added,
+    but for `logprobsResult`, in which equal tokens follow each other.
+    """
+    for name, value in further.items():
+        known = told.get(name)
+        if isinstance(known, dict) and isinstance(value, dict):
+            merge(known, value, every=every or name == "logprobsResult")
+        elif isinstance(known, list) and isinstance(value, list):
+            known.extend(item for item in value if every or item not in known)
+        else:
+            told[name] = value

@@ -3,6 +3,9 @@
 The ledger, not the broker, keeps the promise: a message that is popped and lost is published again. So messages are
 taken without kombu's bookkeeping of unacknowledged ones, which costs two transactions a message. And kombu makes a
 new redis client for each command it sends, which costs more than the command; one client a channel does as well.
+
+Requests on `genqueue.submit` are another matter: their message is the only copy, so for them the bookkeeping stays,
+under names of our own, because other Celery apps on the same server have other visibility timeouts.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from kombu.transport import redis
+from kombu.transport import redis, virtual
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
 from genqueue.lanes import QUEUES
 
@@ -21,18 +26,38 @@ MALFORMED: Final = (TypeError, ValueError, LookupError, AttributeError)
 
 
 class QoS(redis.QoS):
-    """Acknowledges only what is waited for."""
+    """Acknowledges only what is waited for, and loses no message over a server that goes away."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message that was popped; one that cannot be noted is still delivered, as it is nowhere else."""
+        try:
+            super().append(message, delivery_tag)
+        except (RedisError, OSError) as error:
+            log.warning("transport.not_noted error=%r; a message will be lost if this worker dies now", error)
+            virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message, unless it was taken without asking for it."""
         if delivery_tag in self._delivered:
             super().ack(delivery_tag)
 
+    def restore_unacked(self, client: Any = None) -> None:
+        """Hand back what is not acknowledged; with no connection left, the visibility timeout does it."""
+        transport = self.channel.connection
+        try:
+            if transport is not None and transport.client is not None:
+                super().restore_unacked(client)
+        finally:
+            self._delivered.clear()  # nothing is left to acknowledge on a channel that closes
+
 
 class Channel(redis.Channel):
     """Takes flights without acknowledgement, and sends its commands through one client."""
 
     QoS = QoS
+    unacked_key = "genqueue.unacked"
+    unacked_index_key = "genqueue.unacked_index"
+    unacked_mutex_key = "genqueue.unacked_mutex"
     _one: Any = None
 
     def basic_consume(self, queue: str, no_ack: bool, *rest: Any, **options: Any) -> object:  # noqa: FBT001 - kombu's
@@ -51,6 +76,12 @@ class Channel(redis.Channel):
             return super()._brpop_read(**options)
         except ValueError as error:  # kombu decodes the envelope right after the pop
             return _dropped(error)
+        except ResponseError as error:
+            # A failover unblocks waiting pops with an error, which Celery would end the worker over; it reconnects
+            # after what it knows as the loss of a connection.
+            log.warning("transport.refused error=%s; the worker connects anew: check the broker", error)
+            self.client.connection.disconnect()
+            raise RedisConnectionError(f"the broker refused to be read: {error}") from error
 
 
 class Transport(redis.Transport):

@@ -6,11 +6,12 @@ import hashlib
 import itertools
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from genqueue_lab.emulator.remarks import is_blocked, is_unsafe, prompt_feedback, remarks
 from genqueue_lab.emulator.samples import Sampler
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ Part = dict[str, Any]
 
 #: Characters of JSON that are sent as one token.
 JSON_TOKEN = 4
+
+#: Tokens an image counts for.
+IMAGE_TOKENS = 1290
+
+#: A transparent pixel, as PNG in base64.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
 _ORDERED = msgspec.json.Encoder(order="sorted")
 _CALL = re.compile(r"\bcall\s+([\w.:-]+)", re.IGNORECASE)
@@ -53,14 +60,23 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The whole answer, piece by piece, and why it ends."""
+    """The whole answer, piece by piece, and why it ends.
+
+    Attributes:
+        remarks: what the candidate says about it in the last chunk.
+        prompt_feedback: why there is none; None for an answer.
+    """
 
     pieces: list[Piece]
     finish_reason: str
+    remarks: dict[str, Any] = field(default_factory=dict)
+    prompt_feedback: dict[str, Any] | None = None
 
 
 def compose(request: GenerateRequest, model: Model, pace: Pace) -> Answer:
-    """Return the answer to a request: thoughts if asked for, then a function call, JSON or words."""
+    """Return the answer to a request: thoughts if asked for, then a function call, JSON, or words and an image."""
+    if is_blocked(request):
+        return Answer([], "", prompt_feedback=prompt_feedback())
     source = random.Random(_seed(request))  # noqa: S311 - words, not secrets
     limit = min(request.config.get("maxOutputTokens", model.output_limit), model.output_limit)
     if (function := _called(request)) is not None:
@@ -68,11 +84,34 @@ def compose(request: GenerateRequest, model: Model, pace: Pace) -> Answer:
     elif request.config.get("responseMimeType") == "application/json":
         body = _json_pieces(request.config, source)
     else:
-        body = _word_pieces(request, pace.tokens, source)
+        body = itertools.chain(_word_pieces(request, pace.tokens, source), _image(request))
     pieces = list(itertools.islice(itertools.chain(_thoughts(request, model, pace, source), body), limit + 1))
-    if len(pieces) > limit:
-        return Answer(pieces[:limit], "MAX_TOKENS")
-    return Answer(pieces, "STOP")
+    reason = "STOP"
+    if is_unsafe(request):
+        pieces, reason = pieces[: len(pieces) // 2], "SAFETY"
+    elif len(pieces) > limit:
+        pieces, reason = pieces[:limit], "MAX_TOKENS"
+    elif model.signs_calls and any(piece.thought for piece in pieces):
+        pieces = _signed(pieces)
+    length = sum(len(piece.part.get("text", "")) for piece in pieces if not piece.thought)
+    return Answer(pieces, reason, remarks(request, length, reason))
+
+
+def _signed(pieces: list[Piece]) -> list[Piece]:
+    """Return the pieces with a signature on the last text, which stands for the thoughts before it."""
+    *rest, last = pieces
+    if "text" not in last.part or last.thought:
+        return pieces
+    return [*rest, Piece({**last.part, "thoughtSignature": _signature(last.part)}, last.tokens)]
+
+
+def _signature(part: Part) -> str:
+    return hashlib.sha256(_ORDERED.encode(part)).hexdigest()  # which is base64 too
+
+
+def _image(request: GenerateRequest) -> Iterator[Piece]:
+    if "IMAGE" in request.config.get("responseModalities", ()):
+        yield Piece({"inlineData": {"mimeType": "image/png", "data": PIXEL}}, tokens=IMAGE_TOKENS)
 
 
 def _seed(request: GenerateRequest) -> bytes:
@@ -158,5 +197,5 @@ def _call_piece(function: dict[str, Any], model: Model, source: random.Random) -
     arguments = Sampler(schema, _writer(source)).value()
     part: Part = {"functionCall": {"name": function["name"], "args": arguments}}
     if model.signs_calls:
-        part["thoughtSignature"] = hashlib.sha256(_ORDERED.encode(part)).hexdigest()
+        part["thoughtSignature"] = _signature(part)
     return Piece(part, tokens=max(1, len(msgspec.json.encode(part)) // JSON_TOKEN))

@@ -11,6 +11,7 @@ from genqueue_lab.emulator.delivery import send_json
 
 if TYPE_CHECKING:
     from genqueue_lab.emulator.exchange import Exchange, Request
+    from genqueue_lab.emulator.files import Files
     from genqueue_lab.emulator.options import Pace
     from genqueue_lab.emulator.stats import Stats
 
@@ -23,6 +24,7 @@ _AT_LEAST, _AT_MOST = "_at_least", "_at_most"
 class Steered(Protocol):
     """What is steered."""
 
+    files: Files
     pace: Pace
     stats: Stats
 
@@ -41,15 +43,20 @@ class Control:
                 case "GET", "/emulator/stats":
                     details = request.query.get("details", "1") != "0"
                     status, body = 200, self._steered.stats.snapshot(details=details)
+                case "GET", "/emulator/bodies":
+                    status, body = 200, {"bodies": [msgspec.Raw(one) for one in self._steered.stats.bodies()]}
                 case "GET", "/emulator/wait":
                     status, body = await self._wait(request.query)
+                case "GET", "/emulator/files":
+                    status, body = 200, {"files": [file.describe() for file in self._steered.files.log]}
                 case "POST", "/emulator/settings":
                     status, body = 200, self._set(request)
                 case "POST", "/emulator/reset":
                     self._steered.stats.reset()
                     status, body = 200, {}
                 case method, path:
-                    status, body = 404, {"error": f"no {method} {path} here: stats, wait, settings, reset"}
+                    known = "stats, bodies, files, wait, settings, reset"
+                    status, body = 404, {"error": f"no {method} {path} here: {known}"}
         except ValueError as error:  # msgspec's errors are ValueErrors
             status, body = 400, {"error": str(error)}
         await send_json(exchange, status, body, [])

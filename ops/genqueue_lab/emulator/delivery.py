@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _JSON = msgspec.json.Encoder()
 
+#: Fields of a text that has nothing else.
+_PLAIN = {"text", "thought"}
+
 
 @dataclass(slots=True)
 class Reply:
@@ -46,17 +49,24 @@ class Reply:
                 self._thought += piece.tokens
             else:
                 self._written += piece.tokens
-        content: dict[str, Any] = {"parts": _joined(pieces), "role": "model"} if pieces else {}
-        candidate: dict[str, Any] = {"content": content}
-        if last:
-            candidate["finishReason"] = self.answer.finish_reason
-        candidate["index"] = 0
+        if self.answer.prompt_feedback is not None:
+            said: dict[str, Any] = {"promptFeedback": self.answer.prompt_feedback}
+        else:
+            said = {"candidates": [self._candidate(pieces, last=last)]}
         return {
-            "candidates": [candidate],
+            **said,
             "usageMetadata": self._usage(),
             "modelVersion": self.model,
             "responseId": self.response_id,
         }
+
+    def _candidate(self, pieces: list[Piece], *, last: bool) -> dict[str, Any]:
+        content: dict[str, Any] = {"parts": _joined(pieces), "role": "model"} if pieces else {}
+        candidate: dict[str, Any] = {"content": content}
+        if last:
+            candidate |= {"finishReason": self.answer.finish_reason, **self.answer.remarks}
+        candidate["index"] = 0
+        return candidate
 
     def _usage(self) -> dict[str, Any]:
         usage: dict[str, Any] = {"promptTokenCount": self.prompt_tokens}
@@ -71,11 +81,11 @@ class Reply:
 
 
 def _joined(pieces: list[Piece]) -> list[Part]:
-    """Return the parts with neighbouring texts of one kind made one."""
+    """Return the parts with neighbouring texts of one kind made one; a signed one stays as it is."""
     parts: list[Part] = []
     for piece in pieces:
-        mergeable = parts and "text" in piece.part and "text" in parts[-1]
-        if mergeable and piece.thought == bool(parts[-1].get("thought")):
+        plain = piece.part.keys() <= _PLAIN and parts and parts[-1].keys() <= _PLAIN
+        if plain and piece.thought == bool(parts[-1].get("thought")):
             parts[-1]["text"] += piece.part["text"]
         else:
             parts.append(dict(piece.part))

@@ -128,6 +128,7 @@ FLOAT = Scalar("TYPE_FLOAT", float)
 INTEGER = Scalar("TYPE_INT32", int)
 BOOLEAN = Scalar("TYPE_BOOL", bool)
 JSON = Json()
+OBJECT = Mapped(JSON)
 
 
 def _fields(kind: Kind, names: str) -> dict[str, Kind]:
@@ -159,8 +160,8 @@ PART = Message(
     {
         **_fields(TEXT, "text thoughtSignature"),
         "thought": BOOLEAN,
-        **_fields(JSON, "inlineData fileData functionCall functionResponse executableCode codeExecutionResult"),
-        **_fields(JSON, "toolCall toolResponse videoMetadata mediaResolution partMetadata"),
+        **_fields(OBJECT, "inlineData fileData functionCall functionResponse executableCode codeExecutionResult"),
+        **_fields(OBJECT, "toolCall toolResponse videoMetadata mediaResolution partMetadata"),
     },
 )
 CONTENT = Message("Content", {"role": TEXT, "parts": Many(PART)})

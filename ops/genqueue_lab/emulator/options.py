@@ -24,6 +24,7 @@ class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tokens: tokens of a text answer, before maxOutputTokens cuts it.
         tokens_per_chunk: tokens sent together.
         thoughts: tokens of a thought, when thoughts are asked for.
+        processing: seconds until an uploaded file may be used.
     """
 
     ttft: Seconds = 0.2
@@ -31,6 +32,7 @@ class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: Count = 40
     tokens_per_chunk: Count = 1
     thoughts: Count = 8
+    processing: Seconds = 0.0
 
     def changed(self, values: Mapping[str, Any]) -> Self:
         """Return a copy with some values replaced; numbers may be text. ValueError names what does not fit."""

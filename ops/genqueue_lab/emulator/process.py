@@ -116,6 +116,16 @@ class EmulatorProcess:
         """Return what the emulator has seen since its start or the last reset; `details` adds every request."""
         return self._request("GET", f"/emulator/stats?details={int(details)}")
 
+    def files(self) -> list[dict[str, Any]]:
+        """Return what was ever uploaded by the Files API, as that API describes it."""
+        files: list[dict[str, Any]] = self._request("GET", "/emulator/files")["files"]
+        return files
+
+    def bodies(self) -> list[dict[str, Any]]:
+        """Return the latest requests to generate that were understood, as they came in, the oldest first."""
+        bodies: list[dict[str, Any]] = self._request("GET", "/emulator/bodies")["bodies"]
+        return bodies
+
     def wait(self, timeout: float = REQUEST_TIMEOUT, **bounds: float) -> dict[str, Any]:
         """Return the statistics once the totals reach their bounds, e.g. `wait(live_at_most=0, cancelled_at_least=1)`.
 

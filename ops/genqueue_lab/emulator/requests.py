@@ -47,6 +47,7 @@ class GenerateRequest:
         config: the generationConfig.
         functions: every function declaration of every tool.
         calling: the functionCallingConfig.
+        searches: whether the tool googleSearch is given.
         tier: the service tier asked for, in lower case.
         prompt_tokens: tokens of contents and system instruction.
     """
@@ -58,6 +59,7 @@ class GenerateRequest:
     calling: dict[str, Any]
     tier: str
     prompt_tokens: int
+    searches: bool = False
 
     @property
     def last_text(self) -> str:
@@ -120,6 +122,7 @@ def _checked(body: dict[str, Any], model: Model) -> GenerateRequest:
         calling=body.get("toolConfig", {}).get("functionCallingConfig", {}),
         tier=body.get("serviceTier", "standard").lower().removeprefix("service_tier_"),
         prompt_tokens=prompt_tokens,
+        searches=any("googleSearch" in tool for tool in body.get("tools", ())),
     )
 
 
@@ -128,7 +131,7 @@ def _check_contents(contents: list[dict[str, Any]], request: str) -> None:
         raise invalid(f"* {request}.contents: contents is not specified\n")
     violations: list[tuple[str, str]] = []
     for index, content in enumerate(contents):
-        if content.get("role", "user") not in ("user", "model", "function"):
+        if content.get("role", "user") not in ("user", "model", "function", "tool"):
             raise invalid("Please use a valid role: user, model.")
         path = f"contents[{index}].parts"
         if not content.setdefault("parts", []):

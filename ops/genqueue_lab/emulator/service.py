@@ -12,6 +12,7 @@ from genqueue_lab.emulator.catalog import MODELS, Model, describe, page
 from genqueue_lab.emulator.control import Control
 from genqueue_lab.emulator.delivery import Reply, send_bytes, send_json, stream, whole
 from genqueue_lab.emulator.errors import GoogleError, invalid, missing_key, unknown_model, wrong_key
+from genqueue_lab.emulator.files import Files
 from genqueue_lab.emulator.requests import count_tokens, parse_generate
 from genqueue_lab.emulator.stats import CONTROL, Stats
 
@@ -31,6 +32,7 @@ class Gemini:
     def __init__(self, options: Options, stats: Stats) -> None:
         self.pace = options.pace
         self.stats = stats
+        self.files = Files()
         self._api_key = options.api_key
         self._control = Control(self)
 
@@ -52,6 +54,11 @@ class Gemini:
 
     async def _route(self, exchange: Exchange) -> None:
         request = exchange.request
+        if self.files.serves(request):
+            if not self.files.continues(request):
+                self._check_key(exchange)
+            await self.files.answer(exchange, _headers(exchange), self.pace.processing)
+            return
         route = _ROUTE.fullmatch(request.path)
         if route is None or (request.method == "POST") != bool(route["method"]):
             await send_bytes(exchange, 404, _NO_PAGE, [("content-type", "text/html; charset=UTF-8")])
@@ -96,6 +103,8 @@ class Gemini:
     async def _generate(self, exchange: Exchange, model: Model, *, streamed: bool) -> None:
         pace = self._pace_for(exchange)
         asked = parse_generate(exchange.request, model)
+        self.stats.received(exchange.request.body)
+        self.files.check(asked.contents)
         tier = asked.tier if asked.tier in _TIERS else "standard"
         reply = Reply(compose(asked, model, pace), model.id, asked.prompt_tokens, tier)
         deliver = stream if streamed else whole

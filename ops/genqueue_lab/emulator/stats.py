@@ -12,6 +12,10 @@ from typing import Any
 #: Ended requests and closed connections that are kept in detail; the totals count all of them.
 KEPT = 20_000
 
+#: Latest request bodies that are kept, and the size in bytes from which one is not.
+KEPT_BODIES = 32
+LARGE_BODY = 1024 * 1024
+
 #: Requests under this path steer the emulator and are not counted.
 CONTROL = "/emulator/"
 
@@ -77,6 +81,7 @@ class Stats:
     def _clear(self) -> None:
         self._closed: deque[ConnectionRecord] = deque(maxlen=KEPT)
         self._ended: deque[RequestRecord] = deque(maxlen=KEPT)
+        self._bodies: deque[bytes] = deque(maxlen=KEPT_BODIES)
         self._paths: Counter[str] = Counter()
         self._requests = self._finished = self._cancelled = self._peak = 0
         self._lag = 0.0
@@ -137,6 +142,15 @@ class Stats:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def received(self, body: bytes | bytearray) -> None:
+        """Keep the body of a request to generate, unless it is large."""
+        if len(body) < LARGE_BODY:
+            self._bodies.append(bytes(body))
+
+    def bodies(self) -> list[bytes]:
+        """Return the latest bodies, the oldest first."""
+        return list(self._bodies)
 
     def totals(self) -> dict[str, float]:
         """Return the counts alone: whole numbers, and the worst lag in seconds."""

@@ -47,11 +47,15 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "status": Entry("genqueue.cli.jobs", "status", "Show where a job is."),
     "result": Entry("genqueue.cli.jobs", "result", "Wait for a job's end and print its answer."),
     "cancel": Entry("genqueue.cli.jobs", "cancel", "End a job."),
+    "purge": Entry("genqueue.cli.purge", "purge", "Erase every trace of a job, or of a tenant."),
+    "blobs": Entry("genqueue.cli.blobs", "blobs", "Look after inline data outside the data server."),
     "worker": Entry("genqueue_worker.cli", "worker", "Run a worker in this terminal.", "worker"),
     "doctor": Entry("genqueue_worker.doctor.command", "doctor", "Check settings, servers, workers and key.", "worker"),
+    "models": Entry("genqueue_worker.models", "models", "List the provider's models.", "worker"),
     "emulator": Entry("genqueue_lab.emulator.command", "emulator", "Run a Gemini of your own on this machine.", "lab"),
     "up": Entry("genqueue_lab.up", "up", "Run server, emulator and workers together.", "lab"),
     "demo": Entry("genqueue_lab.demo", "demo", "Show it all at work in a minute.", "lab"),
+    "bench": Entry("genqueue_lab.bench.command", "bench", "Measure whether what is promised holds.", "lab"),
 }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +23,24 @@ MISUSED = 2
 INTERRUPTED = 130
 
 
+#: What writing to a stdout that is closed, or on a full or broken disk, ends with. Of a pipe that nobody reads any more
+#: click makes a silent end, as is usual.
+_UNWRITABLE = frozenset({errno.EBADF, errno.EFBIG, errno.EIO, errno.ENOSPC})
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands' names and help without importing them."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line; a stdout that takes nothing becomes a line on stderr."""
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            _abandon_stdout()
+            click.echo(f"error: {error.strerror or error}", err=True)
+            sys.exit(FAILED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the table."""
@@ -48,6 +67,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors become lines on stderr and an exit status."""
+        _keep_standard_streams()
         _tolerate(sys.stdout, sys.stderr)
         try:
             return super().invoke(ctx)
@@ -73,6 +93,22 @@ def lines_of(error: GenqueueError) -> Sequence[str]:
 def status_of(error: GenqueueError) -> int:
     """Return the exit status for an error."""
     return MISUSED if isinstance(error, (InvalidRequest, SettingsError)) else FAILED
+
+
+def _keep_standard_streams() -> None:
+    """Put nothing in the place of standard streams that were closed, lest a socket gets their number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _abandon_stdout() -> None:
+    """Drop what stdout did not take: Python would try, and complain, once more at its end."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tolerate(*streams: object) -> None:

@@ -17,17 +17,24 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status(job_id: str, *, as_json: bool) -> None:
-    """Show where a job is."""
+@click.argument("name", metavar="ID")
+@click.option("--tenant", default="default", show_default=True, help="Of a job that genqueue.submit admitted.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each job.")
+def status(name: str, tenant: str, *, as_json: bool) -> None:
+    """Show where a job is.
+
+    ID is a job's, a flight's, or that of a Celery task in Flower: a flight's task shows all jobs aboard.
+    """
     with Client() as client:
-        found = client.job(job_id).status()
-    if as_json:
-        write_json(asdict(found))
-    else:
-        for name, value in rows_of(found, time.time()):
-            click.echo(f"{name:<9} {value}")
+        for number, job in enumerate(client.find(name, tenant=tenant)):
+            found = job.status()
+            if as_json:
+                write_json(asdict(found))
+                continue
+            if number:
+                click.echo()
+            for label, value in rows_of(found, time.time()):
+                click.echo(f"{label:<9} {value}")
 
 
 def rows_of(found: Status, now: float) -> list[tuple[str, str]]:
@@ -41,6 +48,9 @@ def rows_of(found: Status, now: float) -> list[tuple[str, str]]:
         ("tenant", found.tenant),
         ("deadline", moment if found.ended else f"{moment} ({left:.0f} s left)"),
         ("attempts", f"{found.attempt} ({found.tries} failed calls, {found.losses} lost workers)"),
+        ("flight", found.flight),
+        ("task", found.task_id or "none"),
+        ("trace", found.traceparent or "none"),
     ]
 
 

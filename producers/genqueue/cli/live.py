@@ -57,7 +57,7 @@ class LiveView:
                 self._add(event.text or "", "")
             case "thought":
                 self._add(event.thought or "", "dim italic")
-            case "part":
+            case "part" if event.about == "part":
                 self._add(event.fields.get("json", "") + "\n", "yellow")
             case "started":
                 self._enter("running" if event.attempt < 2 else f"running, attempt {event.attempt}")
@@ -69,6 +69,10 @@ class LiveView:
                 self._say(notice(event), "yellow")
             case "completed":
                 self._say(summary(event, self._stopwatch), "green")
+
+    def note(self, line: str) -> None:
+        """Draw a line that no event brought."""
+        self._say(line, "yellow")
 
     def _enter(self, state: str) -> None:
         self._state = state

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from genqueue.cli.batch import read_items, show_outcomes, submit_in_turns
 from genqueue.cli.follow import follow
 from genqueue.cli.views import choose_view, write_json
 from genqueue.client import Client
+from genqueue.errors import GenqueueError
+
+if TYPE_CHECKING:
+    from genqueue.client import Job
 
 #: Model asked when none is named.
 MODEL = "gemini-3-flash-preview"
 
 _CACHE = click.Choice(["use", "refresh", "off"])
 _SHARE = click.Choice(["tenant", "global", "none"])
+_STORE = click.Choice(["request", "none"])
 
 
 def config_object(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dict[str, Any] | None:
@@ -35,6 +43,7 @@ def config_object(_ctx: click.Context, _param: click.Parameter, value: str | Non
 
 @click.command()
 @click.argument("text", required=False)
+@click.option("--file", "source", metavar="JOBS.JSONL", help="Submit many: an object of arguments a line; - is stdin.")
 @click.option("--model", default=MODEL, show_default=True, help="The provider's model name.")
 @click.option("--lane", metavar="[high|normal|low]", help="Priority; 1, 2 and 3 mean the same.  [default: normal]")
 @click.option("--tenant", help="On whose behalf; answers are shared within one tenant.")
@@ -47,24 +56,70 @@ def config_object(_ctx: click.Context, _param: click.Parameter, value: str | Non
 )
 @click.option("--cache", type=_CACHE, help="Use a cached answer, renew it, or neither.")
 @click.option("--share", type=_SHARE, help="Who shares the answer to an equal question.")
+@click.option("--residency", multiple=True, metavar="REGION", help="Where it may run; may be given several times.")
+@click.option("--idempotency-key", metavar="KEY", help="Under the same key comes the same job, for a day.")
+@click.option("--job-id", metavar="ID", help="The job's id: that of a submit that ended uncertain.")
+@click.option("--on-done", metavar="URL", help="Where the end of the job is told.")
+@click.option("--store", type=_STORE, help='"none" keeps the prompt of no job that has ended.')
 @click.option("--tail", "tailing", is_flag=True, help="Follow the answer; without it the job's id is printed.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: the id, or with --tail one event a line.")
-def submit(*, text: str | None, tailing: bool, as_json: bool, **given: Any) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: where the job is, or with --tail one event a line.")
+def submit(*, text: str | None, source: str | None, tailing: bool, as_json: bool, **given: Any) -> None:
     """Queue a request and print its job's id, or with --tail its answer as it is written.
 
-    TEXT is the prompt; "-", or nothing with a pipe, reads it from stdin.
+    TEXT is the prompt; "-", or nothing with a pipe, reads it from stdin. With --file the other options are the
+    defaults of every line, and a line is printed for each as it is queued: the job's id, or what went wrong.
     """
+    options = {name: value for name, value in given.items() if value is not None and value != ()}
+    if source is not None:
+        submit_file(source, options, alone=text is None and not tailing, as_json=as_json)
+        return
     prompt = read_stdin(explicit=text == "-") if text in {None, "-"} else text
-    options = {name: value for name, value in given.items() if value is not None}
     with Client() as client:
         began = time.monotonic()
         job = client.submit(prompt, **options)
-        if tailing:
-            follow(job, choose_view(job, as_json=as_json, began=began))
-        elif as_json:
-            write_json({"job_id": job.id})
-        else:
-            click.echo(job.id)
+        try:
+            show(job, as_json=as_json, tailing=tailing, began=began)
+        except OSError as error:
+            if isinstance(error, GenqueueError):  # WaitTimeout is one
+                raise
+            # Whatever became of stdout, the id of an accepted job must not be lost.
+            click.echo(f"job {job.id} was accepted; follow it with: genqueue tail {job.id}", err=True)
+            raise
+
+
+def show(job: Job, *, as_json: bool, tailing: bool, began: float) -> None:
+    """Print an accepted job, or follow it."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "stdout is closed")
+    if tailing:
+        follow(job, choose_view(job, as_json=as_json, began=began))
+    elif as_json:
+        write_json({"job_id": job.id, "stream_key": job.stream_key, "leave_mark": job.leave_mark})
+    else:
+        click.echo(job.id)
+
+
+def submit_file(source: str, defaults: dict[str, Any], *, alone: bool, as_json: bool) -> None:
+    """Queue the requests of a file, or of stdin, and print one line for each; ends with status 1 if any failed."""
+    if not alone:
+        raise click.UsageError("--file goes with neither TEXT nor --tail.")
+    if source == "-":
+        raw, name = stdin_bytes(), "stdin"
+    else:
+        try:
+            raw, name = Path(source).read_bytes(), source
+        except OSError as error:
+            raise click.BadParameter(f"{source}: {error.strerror}", param_hint="--file") from error
+    items = read_items(raw, name)
+    with Client() as client:
+        queued = show_outcomes(submit_in_turns(client, items, defaults), as_json=as_json)
+    if not queued:
+        raise click.ClickException(f"not every request of {name} was queued")
+
+
+def stdin_bytes() -> bytes:
+    """Return all of stdin."""
+    return b"" if sys.stdin is None else sys.stdin.buffer.read()
 
 
 def read_stdin(*, explicit: bool) -> str:
@@ -78,7 +133,7 @@ def read_stdin(*, explicit: bool) -> str:
     """
     if sys.stdin is None or (sys.stdin.isatty() and not explicit):
         raise click.UsageError('TEXT is missing; "-" reads it from stdin.')
-    raw = sys.stdin.buffer.read()
+    raw = stdin_bytes()
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

@@ -32,6 +32,10 @@ class View(Protocol):
         """Show an event."""
         ...
 
+    def note(self, line: str) -> None:
+        """Show a line that no event brought."""
+        ...
+
 
 def choose_view(job: Job, *, as_json: bool, began: float | None = None) -> View:
     """Return the view for stdout; `began` is the monotonic time of the submit, when this process made it."""
@@ -83,6 +87,10 @@ class JsonView:
             }
         )
 
+    def note(self, line: str) -> None:
+        """Print a line on stderr."""
+        click.echo(line, err=True)
+
 
 class PlainView:
     """The answer on stdout as it comes; what happens to the job, and the summary, on stderr."""
@@ -104,15 +112,18 @@ class PlainView:
         match event.type:
             case "delta":
                 self._write(event.text or "")
-            case "part":
+            case "part" if event.about == "part":
                 self._end_line()
                 self._write(event.fields.get("json", "") + "\n")
             case "waiting" | "restarted":
-                self._end_line()
-                click.echo(notice(event), err=True)
+                self.note(notice(event))
             case "completed":
-                self._end_line()
-                click.echo(summary(event, self._stopwatch), err=True)
+                self.note(summary(event, self._stopwatch))
+
+    def note(self, line: str) -> None:
+        """Print a line on stderr."""
+        self._end_line()
+        click.echo(line, err=True)
 
     def _write(self, text: str) -> None:
         text = self._clean(text)

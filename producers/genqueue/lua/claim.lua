@@ -4,8 +4,8 @@
 -- KEYS: 1 slot prefix
 -- ARGV: 1 now in ms (0: the server's clock), 2 flight, 3 token, 4 stamp of the message, 5 inbox channel of the worker,
 --       6 to 8 lease in ms for high, normal, low
--- Returns {'ok', attempt, written, lane, deadline, tenant, request, created, claimed, tries}, moments in ms, or
---       {'gone'}, {'done'}, {'leased'} (another holds it), {'spent'} (a message of a publication claimed before),
+-- Returns {'ok', attempt, written, lane, deadline, tenant, request, created, claimed, tries, traceparent}, moments in
+--       ms, or {'gone'}, {'done'}, {'leased'} (another holds it), {'spent'} (a message of a publication claimed before),
 --       {'notyet'} (it waits), {'late'} (the deadline has passed).
 
 local now = now_from(ARGV[1])
@@ -16,7 +16,7 @@ local flight = load(ARGV[2])
 local function granted()
   local rest = redis.call('HMGET', flight_key(flight.id), 'request', 'claimed')
   return {'ok', flight.attempt, flight.written, flight.lane, flight.deadline, flight.tenant, rest[1], flight.created,
-    tonumber(rest[2]), flight.tries}
+    tonumber(rest[2]), flight.tries, flight.traceparent or ''}
 end
 
 local function refusal()

@@ -5,11 +5,18 @@
 local TERMINAL = {succeeded = 'completed', failed = 'failed', cancelled = 'cancelled', expired = 'expired'}
 local TEXTS = {
   'state', 'lane', 'tenant', 'fingerprint', 'cache', 'queue', 'token', 'inbox', 'settled_by', 'restart', 'last',
+  'store', 'traceparent',
 }
 local NUMBERS = {
   'deadline', 'stamp', 'spent', 'lease', 'forgiven', 'until', 'attempt', 'written', 'delta', 'tries', 'losses',
   'created', 'max_tries', 'max_losses', 'stream_ttl_ms', 'keep_ms', 'cache_ttl_ms',
+  'dead_ttl_ms',
 }
+-- A completion is delivered for a day; what it needs outlives that.
+local OUTBOX_TTL_MS = 25 * 3600 * 1000
+-- The finished stream is a window, about this long, and expires when nothing ends for a week.
+local FINISHED_LENGTH = 1000
+local FINISHED_TTL_MS = 7 * 24 * 3600 * 1000
 
 local function flight_key(id) return slot .. 'flight:' .. id end
 local function members_key(id) return slot .. 'members:' .. id end
@@ -17,7 +24,7 @@ local function job_key(job) return slot .. 'job:' .. job end
 local function sent_key(queue) return slot .. 'sent:' .. queue end
 local function flying_key(fingerprint) return slot .. 'flying:' .. fingerprint end
 local function cache_key(fingerprint) return slot .. 'cache:' .. fingerprint end
-local ledger_key = slot .. 'ledger'
+local ledger_key, outbox_key, finished_key = slot .. 'ledger', slot .. 'outbox', slot .. 'finished'
 
 -- Returns a flight's fields by name, absent texts as false and absent numbers as 0, or nil without such a flight.
 local function load(id)
@@ -91,34 +98,69 @@ local function publish_again(flight, now)
   look_at(flight, first_deadline(flight), now)
 end
 
--- Write the terminal event and let go of everything but the answer. `ending` holds the event's fields as a JSON
--- object, for those who ask when the stream has expired.
-local function finish(flight, state, detail)
+-- Note the end of one job: in the finished stream, and in the outbox when somebody is to be told.
+local function conclude(flight, job, state, ending, now)
+  local key = job_key(job)
+  local found = redis.call('HMGET', key, 'flight', 'tenant', 'lane', 'on_done')
+  local entry = redis.call('XADD', finished_key, 'MAXLEN', '~', FINISHED_LENGTH, '*', 'v', '1', 'job', job,
+    'flight', flight.id, 'state', TERMINAL[state], 'tenant', found[2] or flight.tenant, 'lane', found[3] or flight.lane)
+  keep_at_least(finished_key, FINISHED_TTL_MS)
+  -- a job whose key has expired must not come back without a TTL
+  if not found[1] then return end
+  redis.call('HSET', key, 'finished', entry)
+  if (found[4] or '') == '' then return end
+  redis.call('HSET', key, 'done_state', TERMINAL[state], 'done_at', now, 'done_ending', ending)
+  redis.call('ZADD', outbox_key, now, job)
+  keep_at_least(key, OUTBOX_TTL_MS)
+  keep_at_least(outbox_key, OUTBOX_TTL_MS)
+end
+
+-- How long a flight that ended is kept. One that failed keeps its request, unless a member has it stored nowhere.
+local function retention(flight, state)
+  if state ~= 'failed' or flight.store == 'none' then
+    redis.call('HDEL', flight_key(flight.id), 'request')
+    return flight.keep_ms
+  end
+  return flight.dead_ttl_ms > 0 and flight.dead_ttl_ms or flight.keep_ms
+end
+
+-- Write the terminal event, note the end of every job aboard, and let go of everything but the answer. `ending` holds
+-- the event's fields as a JSON object, for those who ask when the stream has expired.
+local function finish(flight, state, detail, now)
   announce(flight, 'type', TERMINAL[state], unpack(detail))
   if flight.queue ~= '' then redis.call('ZREM', sent_key(flight.queue), flight.id) end
-  local ending = {}
-  for index = 1, #detail, 2 do ending[detail[index]] = detail[index + 1] end
-  save(flight, 'state', state, 'queue', '', 'ending', cjson.encode(ending))
-  redis.call('HDEL', flight_key(flight.id), 'token', 'request', 'until')
+  local fields = {}
+  for index = 1, #detail, 2 do fields[detail[index]] = detail[index + 1] end
+  local ending = cjson.encode(fields)
+  save(flight, 'state', state, 'queue', '', 'ending', ending)
+  redis.call('HDEL', flight_key(flight.id), 'token', 'until')
   redis.call('ZREM', ledger_key, flight.id)
   local flying = flying_key(flight.fingerprint)
   if flight.fingerprint ~= '' and redis.call('GET', flying) == flight.id then redis.call('DEL', flying) end
-  redis.call('PEXPIRE', flight_key(flight.id), flight.keep_ms)
-  redis.call('PEXPIRE', members_key(flight.id), flight.keep_ms)
+  local kept_ms = retention(flight, state)
+  for _, job in ipairs(redis.call('ZRANGE', members_key(flight.id), 0, -1)) do
+    conclude(flight, job, state, ending, now)
+    -- by its job a flight is found, also to be purged
+    keep_at_least(job_key(job), kept_ms)
+  end
+  redis.call('PEXPIRE', flight_key(flight.id), kept_ms)
+  redis.call('PEXPIRE', members_key(flight.id), math.max(kept_ms, flight.stream_ttl_ms))
   redis.call('PEXPIRE', flight.events, flight.stream_ttl_ms)
 end
 
--- Take one job off a flight; the last one ends it. Returns whether it did.
-local function depart(flight, job, reason)
-  redis.call('ZREM', members_key(flight.id), job)
+-- Take one job off a flight. The last one ends it, and stays noted as the one whose end that was. Returns whether it
+-- did.
+local function depart(flight, job, reason, now)
   local mark = redis.call('HGET', job_key(job), 'mark')
   -- a job whose key has expired must not come back without a TTL
   if mark then redis.call('HSET', job_key(job), 'left', reason) end
-  if redis.call('ZCARD', members_key(flight.id)) == 0 then
+  if redis.call('ZCARD', members_key(flight.id)) == 1 then
     call_off(flight)
-    finish(flight, reason, {})
+    finish(flight, reason, {}, now)
     return true
   end
+  redis.call('ZREM', members_key(flight.id), job)
   if mark then announce(flight, 'type', 'left', 'mark', mark, 'reason', reason) end
+  conclude(flight, job, reason, '{}', now)
   return false
 end

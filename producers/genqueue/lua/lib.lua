@@ -42,8 +42,8 @@ local function write_entries(flight, first, position)
       })
       if not written then return 'gone' end
       flight.written = number
-      -- what a reader shows, and has to discard when another attempt begins
-      if kind == 'delta' or kind == 'thought' or kind == 'part' then flight.delta = '1' end
+      -- a reader has something to discard when another attempt begins
+      if kind ~= 'started' then flight.delta = '1' end
     end
     size_at = last_at + 1
   end

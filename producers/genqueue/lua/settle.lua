@@ -29,24 +29,25 @@ local function code()
 end
 
 local function succeed()
-  finish(flight, 'succeeded', detail)
+  finish(flight, 'succeeded', detail, now)
   save(flight, 'result', result)
   local shared = flight.fingerprint ~= '' and (flight.cache == 'use' or flight.cache == 'refresh')
   if shared and replay ~= '' then
     local key = cache_key(flight.fingerprint)
-    redis.call('HSET', key, 'events', replay, 'completed', cjson.encode(detail), 'result', result)
+    redis.call('HSET', key, 'events', replay, 'completed', cjson.encode(detail), 'result', result,
+      'tenant', flight.tenant, 'flight', flight.id)
     redis.call('PEXPIRE', key, flight.cache_ttl_ms)
   end
   return reply('succeeded')
 end
 
 local function fail()
-  finish(flight, 'failed', detail)
+  finish(flight, 'failed', detail, now)
   return reply('failed')
 end
 
 local function cancel()
-  finish(flight, 'cancelled', detail)
+  finish(flight, 'cancelled', detail, now)
   return reply('cancelled')
 end
 

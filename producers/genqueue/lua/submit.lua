@@ -4,7 +4,9 @@
 -- KEYS: 1 slot prefix
 -- ARGV: 1 now in ms (0: the server's clock), 2 job, 3 flight to start, 4 fingerprint ('' shares nothing), 5 lane,
 --       6 deadline in ms, 7 tenant, 8 leave mark, 9 cache (use, refresh, off), 10 request,
---       11 max_tries, 12 max_losses, 13 stream_ttl_ms, 14 keep_ms, 15 cache_ttl_ms
+--       11 max_tries, 12 max_losses, 13 stream_ttl_ms, 14 keep_ms, 15 cache_ttl_ms, 16 dead_ttl_ms (0: keep_ms),
+--       17 store (request: a failed flight keeps its request; none), 18 on_done ('': nobody is told of the end),
+--       19 key of the idempotency entry ('' without), 20 traceparent ('' without)
 -- Returns {status, flight, queue, stamp}; queue and stamp are '' when there is nothing to publish. Status:
 --       new, joined, cached (answered at once), dup (this job is known), late (the deadline has passed).
 
@@ -14,7 +16,8 @@ local OF_THE_PAID_RUN = {source = true, timings = true, cost = true}
 
 local now = now_from(ARGV[1])
 local job, fingerprint, lane, cache = ARGV[2], ARGV[4], ARGV[5], ARGV[9]
-local deadline, keep_ms = tonumber(ARGV[6]), tonumber(ARGV[14])
+local deadline, keep_ms, dead_ttl_ms = tonumber(ARGV[6]), tonumber(ARGV[14]), tonumber(ARGV[16])
+local store, on_done = ARGV[17], ARGV[18]
 
 local function answer_again(id)
   local flight = load(id)
@@ -22,10 +25,18 @@ local function answer_again(id)
   return {'dup', id, '', ''}
 end
 
+-- How long after its deadline a job is known: as long as anything is found by it.
+local function known_ms()
+  return math.max(keep_ms, tonumber(ARGV[13]), tonumber(ARGV[15]), on_done ~= '' and OUTBOX_TTL_MS or 0)
+end
+
 local function enter_job(id)
   redis.call('HSET', job_key(job), 'flight', id, 'lane', lane, 'tenant', ARGV[7], 'deadline', ARGV[6],
-    'mark', ARGV[8], 'created', now)
-  redis.call('PEXPIRE', job_key(job), deadline - now + keep_ms)
+    'mark', ARGV[8], 'created', now, 'fingerprint', fingerprint)
+  for name, value in pairs({on_done = on_done, idem = ARGV[19], traceparent = ARGV[20]}) do
+    if value ~= '' then redis.call('HSET', job_key(job), name, value) end
+  end
+  redis.call('PEXPIRE', job_key(job), deadline - now + known_ms())
 end
 
 -- Write the flight and the first event of its stream; nobody can be listening for that one yet.
@@ -37,7 +48,7 @@ local function create()
   redis.call('HSET', flight_key(id), 'state', 'queued', 'lane', lane, 'tenant', ARGV[7], 'deadline', ARGV[6],
     'fingerprint', fingerprint, 'cache', cache, 'queue', '', 'last', first, 'created', now, 'written', 0, 'attempt', 0,
     'max_tries', ARGV[11], 'max_losses', ARGV[12], 'stream_ttl_ms', ARGV[13], 'keep_ms', keep_ms,
-    'cache_ttl_ms', ARGV[15])
+    'cache_ttl_ms', ARGV[15], 'dead_ttl_ms', dead_ttl_ms, 'store', store, 'traceparent', ARGV[20])
   local flight = load(id)
   redis.call('PEXPIRE', flight_key(id), lifetime(flight, now))
   redis.call('PEXPIRE', flight.events, lifetime(flight, now))
@@ -68,7 +79,8 @@ local function answer(cached)
       detail[#detail + 1], detail[#detail + 2] = completed[index], completed[index + 1]
     end
   end
-  finish(flight, 'succeeded', detail)
+  redis.call('ZADD', members_key(flight.id), deadline, job)
+  finish(flight, 'succeeded', detail, now)
   save(flight, 'result', cached[3])
   return {'cached', flight.id, '', ''}
 end
@@ -91,7 +103,9 @@ end
 local function join(flight)
   enter_job(flight.id)
   redis.call('ZADD', members_key(flight.id), deadline, job)
-  save(flight, 'deadline', math.max(flight.deadline, deadline), 'keep_ms', math.max(flight.keep_ms, keep_ms))
+  save(flight, 'deadline', math.max(flight.deadline, deadline), 'keep_ms', math.max(flight.keep_ms, keep_ms),
+    'dead_ttl_ms', math.max(flight.dead_ttl_ms, dead_ttl_ms))
+  if store == 'none' then save(flight, 'store', store) end
   for _, key in ipairs({flight_key(flight.id), flight.events, members_key(flight.id), flying_key(fingerprint)}) do
     keep_at_least(key, lifetime(flight, now))
   end

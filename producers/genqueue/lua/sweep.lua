@@ -37,7 +37,7 @@ local function judge(flight, grace)
   save(flight, 'losses', flight.losses + 1)
   if flight.losses >= flight.max_losses then
     return finish(flight, 'failed', {'code', 'worker_lost', 'retryable', '1',
-      'message', flight.losses .. ' workers were lost while they ran this'})
+      'message', flight.losses .. ' workers were lost while they ran this'}, now)
   end
   end_attempt(flight, 'lost')
   publish(flight)
@@ -47,7 +47,7 @@ end
 local function expire_members(flight)
   local ended = false
   for _, job in ipairs(redis.call('ZRANGEBYSCORE', members_key(flight.id), '-inf', now, 'LIMIT', 0, limit)) do
-    ended = depart(flight, job, 'expired')
+    ended = depart(flight, job, 'expired', now)
   end
   return ended
 end

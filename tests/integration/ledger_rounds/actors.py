@@ -17,16 +17,22 @@ if TYPE_CHECKING:
 
 #: Jobs of a round.
 MAX_JOBS = 9
+#: Who is to be told, of those jobs that tell.
+WHOM = '{"url":"https://example.com"}'
 #: Over what a ring carries (bytes).
 LONG = 5000
 
 
 class Producers:
-    """Submit jobs and cancel some of them."""
+    """Submit jobs and cancel some of them.
+
+    Attributes:
+        jobs: ids of those that are known to be accepted.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._jobs: list[str] = []
+        self.jobs: list[str] = []
         keep_ms = world.dice.choice([60_000, 3_600_000])
         self._policy = Policy(
             max_tries=world.dice.choice([1, 2, 4]),
@@ -34,26 +40,27 @@ class Producers:
             stream_ttl_ms=keep_ms,
             keep_ms=keep_ms,
             cache_ttl_ms=3_600_000,
+            dead_ttl_ms=world.dice.choice([0, 600_000]),
         )
 
     def submit(self) -> None:
         """Submit a job, unless there are enough, and publish what is to be published."""
         world = self._world
-        if len(self._jobs) == MAX_JOBS:
+        if len(self.jobs) == MAX_JOBS:
             return
         job = self._make()
         reply = world.submit(job, delayed=world.chance(0.08))
         if reply is None or world.chance(0.1):
             return  # cut before it arrived, or crashed behind it
         if reply.status != "late":
-            self._jobs.append(job.job)
+            self.jobs.append(job.job)
         if reply.queue and reply.stamp:
             world.broker.publish(Publication(reply.flight, reply.queue, reply.stamp))
 
     def cancel(self) -> None:
         """Cancel any job, finished or not."""
-        if self._jobs:
-            self._world.leave(self._world.dice.choice(self._jobs))
+        if self.jobs:
+            self._world.leave(self._world.dice.choice(self.jobs))
 
     def _make(self) -> Submission:
         dice = self._world.dice
@@ -68,6 +75,8 @@ class Producers:
             cache=dice.choice(["use", "use", "refresh", "refresh", "off"]),
             request="{}",
             policy=self._policy,
+            store=dice.choice(["request", "request", "request", "none"]),
+            on_done=dice.choice(["", WHOM]),
         )
 
 

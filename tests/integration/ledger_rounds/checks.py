@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 _TERMINAL = {name.encode() for name in TERMINAL}
 _SHOWN = {b"delta", b"thought"}
+_LIVE = {b"queued", b"running", b"waiting"}
 
 
 def check(world: World) -> None:
     """Check every flight and job; raises Violation."""
-    flights = sorted(set(world.model.flight_of.values()))
+    world.look_for_traces()
+    flights = sorted(set(world.model.flight_of.values()) - world.model.erased_flights)
     for readers in (world.readers.steady, world.readers.lazy, world.readers.listening):
         world.readers.read(readers, flights)
     _check_readers(world, flights)
@@ -30,8 +32,9 @@ def check(world: World) -> None:
         _check_end(flight, entries)
         _check_attempts(flight, entries)
         _check_text(flight, entries)
-    for job, flight in world.model.flight_of.items():
-        _check_job(world, job, flight)
+    ends = {job: _end_of(world, job, flight) for job, flight in world.model.flight_of.items() if flight in flights}
+    _check_told(world, ends)
+    check_requests(world)
     _check_keys(world)
 
 
@@ -88,15 +91,46 @@ def _check_text(flight: str, entries: list[Fields]) -> None:
             raise Violation(f"{flight} shows two attempts at once: {shown_of}")
 
 
-def _check_job(world: World, job: str, flight: str) -> None:
+def _end_of(world: World, job: str, flight: str) -> str:
+    """Return how a job ended, by its stream; raises Violation when it did not, or left twice."""
     mark = world.model.jobs[job].mark.encode()
     ends = []
     for _, entry in world.readers.steady[flight].delivered:
         if entry[b"type"] in _TERMINAL or entry.get(b"mark") == mark:
-            ends.append(entry[b"type"])
-    if not ends or ends.count(b"left") > 1:
-        raise Violation(f"job {job} ends with {ends}")
-    world.seen[f"end {ends[0].decode()}"] += 1
+            ends.append(entry)
+    types = [entry[b"type"] for entry in ends]
+    if not types or types.count(b"left") > 1:
+        raise Violation(f"job {job} ends with {types}")
+    world.seen[f"end {types[0].decode()}"] += 1
+    return ends[0].get(b"reason", types[0]).decode()
+
+
+def _check_told(world: World, ends: dict[str, str]) -> None:
+    """Check that every end is noted once, and that who wanted to be told heard of it."""
+    entries = world.link.command("XRANGE", f"{world.keys.slot(PARTITION)}finished", "-", "+")
+    noted = [dict(zip(values[::2], values[1::2], strict=True)) for _, values in entries]
+    found = sorted((entry[b"job"].decode(), entry[b"state"].decode()) for entry in noted)
+    expected = sorted(world.model.flight_of.keys() - world.model.erased)
+    if [job for job, _ in found] != expected:
+        raise Violation(f"noted as ended: {found}, jobs: {expected}")
+    for job, state in found:
+        if ends.get(job, state) != state:  # of a job that left a flight, which was erased since, it is not known
+            raise Violation(f"{job} is noted as {state}, its stream says {ends[job]}")
+        if world.model.jobs[job].on_done and world.model.told_of.get(job) != state:
+            raise Violation(f"{job} ended as {state}, told was {world.model.told_of.get(job)}")
+
+
+def check_requests(world: World) -> None:
+    """Check which of the flights that ended still have their request; raises Violation."""
+    flights = sorted(set(world.model.flight_of.values()))
+    replies = world.link.commands([("HMGET", world.keys.flight(flight), "state", "request") for flight in flights])
+    for flight, (state, request) in zip(flights, replies, strict=True):
+        if state is None or state in _LIVE:
+            continue
+        kept = state == b"failed" and not world.model.stores_nothing(flight)
+        world.seen[f"request of {state.decode()} {'kept' if kept else 'dropped'}"] += 1
+        if (request is not None) != kept:
+            raise Violation(f"{flight}, {state!r}, has the request {request!r}")
 
 
 def _check_keys(world: World) -> None:

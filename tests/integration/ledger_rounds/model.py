@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from genqueue.ledger import (
         Appended,
         Claim,
+        Completion,
+        Delivery,
         Departed,
+        Erased,
         Policy,
         Publication,
         Refusal,
@@ -46,6 +49,9 @@ class Model:
         jobs: every accepted job and its submission.
         flight_of: the flight of each accepted job.
         holders: the token that may write, by flight.
+        told_of: state that was told of each job, and heard.
+        erased: jobs that were erased.
+        erased_flights: flights that were erased with them.
         seen: how often each kind of reply came, to show that the rounds reached it.
     """
 
@@ -54,6 +60,11 @@ class Model:
         self.jobs: dict[str, Submission] = {}
         self.flight_of: dict[str, str] = {}
         self.holders: dict[str, Holder] = {}
+        self.told_of: dict[str, str] = {}
+        self.erased: set[str] = set()
+        self.erased_flights: set[str] = set()
+        self._reported: set[str] = set()
+        self._takers: dict[str, Holder] = {}
         self._left: set[str] = set()
         self._void: set[str] = set()
         self._settled: dict[str, set[str]] = defaultdict(set)
@@ -141,6 +152,46 @@ class Model:
             self._left.add(job)
         if reply.status == "ended" and self.flight_of[job] in self.holders:
             raise Violation(f"{self.flight_of[job]} ended under its holder's hands, who was not called off")
+
+    def taken(self, completion: Completion, now: int, lease_ms: int) -> None:
+        """Check that nobody else has taken a completion, and that nobody has said that it was told."""
+        self.seen["collect taken"] += 1
+        job, taker = completion.job, self._takers.get(completion.job)
+        if job in self._reported or job in self.erased:
+            raise Violation(f"the end of {job} is to be told once more")
+        if taker is not None and taker.token != completion.token and now < taker.lease_until:
+            raise Violation(f"{completion.token} took the end of {job}, which {taker.token} tells")
+        self._takers[job] = Holder(completion.token, now + lease_ms)
+
+    def told(self, completion: Completion) -> None:
+        """Note that a receiver heard of an end; raises Violation when he heard of another before."""
+        self.seen[f"told {completion.state}"] += 1
+        if self.told_of.setdefault(completion.job, completion.state) != completion.state:
+            raise Violation(f"{completion.job} ended as {self.told_of[completion.job]} and as {completion.state}")
+
+    def reported(self, completion: Completion, delivery: Delivery, *, noted: bool) -> None:
+        """Check that only the one who has taken a completion can have it tried again."""
+        self.seen[f"report {delivery} {'noted' if noted else 'refused'}"] += 1
+        job, taker = completion.job, self._takers.get(completion.job)
+        mine = taker is not None and taker.token == completion.token
+        if delivery == "delivered":
+            self._reported.add(job)
+        elif noted and not mine:
+            raise Violation(f"{completion.token} had the end of {job} tried again, which {taker} tells")
+        if noted:
+            self._takers.pop(job, None)
+
+    def purged(self, job: str, erased: Erased) -> None:
+        """Note that a job was erased, and its flight unless others share it."""
+        self.seen[f"purge {erased}"] += 1
+        self._left.add(job)
+        self.erased.add(job)
+        if erased == "erased":
+            self.erased_flights.add(self.flight_of[job])
+
+    def stores_nothing(self, flight: str) -> bool:
+        """Return whether a member of a flight wants its request stored nowhere."""
+        return any(self.jobs[job].store == "none" for job in self._aboard(flight))
 
     def begin_sweep(self, sweep: Sweep, now: int) -> None:
         """Give every lease the grace that the coming sweep must give."""

@@ -6,7 +6,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from .actors import Attempt, Producers, Sweepers, Workers
-from .checks import check
+from .checks import check, check_requests
+from .heralds import Erasers, Heralds
 from .model import Violation
 from .world import PARTITION, World
 
@@ -38,6 +39,8 @@ class Round:
         self._producers = Producers(self._world)
         self._workers = Workers(self._world)
         self._sweepers = Sweepers(self._world)
+        self._heralds = Heralds(self._world)
+        self._erasers = Erasers(self._world, self._producers)
         self._unseen_ms = 0
         steps: tuple[tuple[int, Callable[[], None]], ...] = (
             (16, self._producers.submit),
@@ -53,6 +56,9 @@ class Round:
             (10, self._wait),
             (1, self._wait_long),
             (4, self._look),
+            (3, self._heralds.collect),
+            (4, self._heralds.deliver),
+            (1, self._erasers.purge),
         )
         self._actions = [action for _, action in steps]
         self._weights = list(accumulate(weight for weight, _ in steps))
@@ -70,6 +76,7 @@ class Round:
     def _calm_down(self) -> None:
         world = self._world
         world.calm = True
+        unfinished = (f"{world.keys.slot(PARTITION)}ledger", world.keys.outbox(PARTITION))
         for _ in range(CALM_STEPS):
             self._sweepers.sweep()
             while self._workers.pop():
@@ -77,10 +84,12 @@ class Round:
             for attempt in list(self._workers.attempts):
                 self._finish(attempt)
             self._workers.hear()
-            if not world.link.command("EXISTS", f"{world.keys.slot(PARTITION)}ledger"):
+            self._heralds.tell_all()
+            if not world.link.command("EXISTS", *unfinished):
                 return
             self._let_pass(2000)
-        raise Violation(f"never ended: {world.link.command('ZRANGE', f'{world.keys.slot(PARTITION)}ledger', 0, -1)}")
+        left = world.link.commands([("ZRANGE", key, 0, -1) for key in unfinished])
+        raise Violation(f"never ended, never told: {left}")
 
     def _finish(self, attempt: Attempt) -> None:
         self._workers.write(attempt)
@@ -123,3 +132,4 @@ class Round:
         flights = dict.fromkeys(world.model.flight_of.values())
         world.readers.read(world.readers.lazy, [flight for flight in flights if world.chance(0.5)])
         world.readers.read(world.readers.listening, [flight for flight in flights if world.chance(0.1)])
+        check_requests(world)

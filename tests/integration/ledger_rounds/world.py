@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from genqueue import ledger
+from genqueue.events import TERMINAL
 from genqueue.keys import Keys
 
 from .broker import Broker
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 START_MS = 1_000_000
 #: The only partition of a round.
 PARTITION = 0
+_TERMINAL = {kind.encode() for kind in TERMINAL}
 LEASES = ledger.Leases(high=4000, normal=15_000, low=15_000)
 
 #: Lowers the time to live of every key by ARGV[1] ms. Returns the keys without one.
@@ -40,13 +42,39 @@ return eternal
 """
 
 
+#: Returns the keys that have an id of ARGV in their name, or in what they hold. Ids behind ARGV[1] many are of flights:
+#: jobs that had left one before may go on naming it.
+_TRACES = """
+local read = {
+  string = function(key) return redis.call('GET', key) end,
+  hash = function(key) return cjson.encode(redis.call('HGETALL', key)) end,
+  zset = function(key) return cjson.encode(redis.call('ZRANGE', key, 0, -1)) end,
+  stream = function(key) return cjson.encode(redis.call('XRANGE', key, '-', '+')) end,
+}
+local found = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local held = key .. read[redis.call('TYPE', key).ok](key)
+  local names_flights = string.find(key, ':job:', 1, true) or string.find(key, ':finished', 1, true)
+  for index = 2, names_flights and ARGV[1] + 1 or #ARGV do
+    if string.find(held, ARGV[index], 1, true) then found[#found + 1] = key end
+  end
+end
+return found
+"""
+
+
 @dataclass(frozen=True)
 class Command:
-    """A call of the ledger that can be made at any time, and again."""
+    """A call of the ledger that can be made at any time, and again.
+
+    Attributes:
+        job: whose it is, when it brings that job about.
+    """
 
     name: str
     build: Callable[[], Call]
     observe: Callable[[Any], Any]
+    job: str = ""
 
 
 class World:
@@ -88,7 +116,7 @@ class World:
             self.model.submitted(job, reply, self.now)
             return reply
 
-        command = Command("submit", lambda: ledger.submit(self.keys, job, self.now), observe)
+        command = Command("submit", lambda: ledger.submit(self.keys, job, self.now), observe, job.job)
         if delayed:
             self.log.append(command)
             return None
@@ -152,7 +180,7 @@ class World:
             return reply
 
         reply: ledger.Departed = self._make(
-            Command("leave", lambda: ledger.leave(self.keys, job, "cancelled"), observe)
+            Command("leave", lambda: ledger.leave(self.keys, job, "cancelled", self.now), observe)
         )
         return reply
 
@@ -168,6 +196,68 @@ class World:
         publications: list[ledger.Publication]
         publications = self._call(Command("sweep", lambda: ledger.sweep(self.keys, PARTITION, look, self.now), observe))
         return publications
+
+    def due(self) -> list[str]:
+        """Return the jobs whose end is to be told."""
+        found = self.link.command(*ledger.due(self.keys, PARTITION, self.now, 100))
+        return [job.decode() for job in found]
+
+    def collect(self, jobs: Sequence[str], taking: ledger.Taking) -> list[ledger.Completion]:
+        """Take completions."""
+
+        def observe(raw: Any) -> list[ledger.Completion]:
+            taken = ledger.parse_collect(taking, raw)
+            for completion in taken:
+                self.model.taken(completion, self.now, taking.lease_ms)
+            return taken
+
+        def build() -> Call:
+            return ledger.collect(self.keys, PARTITION, jobs, taking, self.now)
+
+        taken: list[ledger.Completion] = self._make(Command("collect", build, observe))
+        return taken
+
+    def report(self, taken: ledger.Completion, delivery: ledger.Delivery, delay_ms: int) -> None:
+        """Say what became of a completion."""
+
+        def observe(raw: Any) -> None:
+            self.model.reported(taken, delivery, noted=ledger.parse_delivered(raw))
+
+        def build() -> Call:
+            return ledger.delivered(self.keys, taken, delivery, delay_ms, self.now)
+
+        self._make(Command("delivered", build, observe))
+
+    def purge(self, job: str) -> None:
+        """Erase a job; may crash before its key is deleted, and is then made again. Nobody submits it any more."""
+
+        def observe(raw: Any) -> ledger.Erased:
+            erased = ledger.parse_purge(raw)
+            self.model.purged(job, erased)
+            return erased
+
+        self.log = [command for command in self.log if command.job != job]
+        command = Command("purge", lambda: ledger.purge(self.keys, job, self.now), observe)
+        reads_on = self._reads_on(job)
+        if self._make(command) == "shared" and reads_on and self._reads_on(job):
+            raise Violation(f"{job} was erased, and its reader was not told")
+        if self.chance(0.2):
+            self.seen["purge cut off"] += 1
+            self._call(command)
+        self.link.command("DEL", self.keys.job(job))
+        self.look_for_traces()
+
+    def _reads_on(self, job: str) -> bool:
+        """Return whether a reader of the job still waits for its end."""
+        flight, mark = self.model.flight_of[job], self.model.jobs[job].mark.encode()
+        entries = self.link.command("XRANGE", self.keys.events(flight), "-", "+")
+        return not any(mark in fields or _TERMINAL & set(fields) for _, fields in entries)
+
+    def look_for_traces(self) -> None:
+        """Raise Violation when anything is left of what was erased."""
+        jobs, flights = self.model.erased, self.model.erased_flights
+        if jobs and (found := self.link.command("EVAL", _TRACES, 0, len(jobs), *jobs, *flights)):
+            raise Violation(f"erased, and still there: {found} of {jobs} and {flights}")
 
     def replay(self) -> None:
         """Make one of the calls made before once more; nobody waits for the reply."""

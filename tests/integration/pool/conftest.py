@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 HERE = Path(__file__).parent
 POOL = "genqueue_worker.pool:TaskPool"
@@ -52,7 +53,8 @@ class Fleet:
 
     def _listen(self):
         while not self._stop.wait(0.01):
-            with contextlib.suppress(*self.client.connection().connection_errors), self.client.connection() as given:
+            lost = (OperationalError, *self.client.connection().connection_errors)
+            with contextlib.suppress(*lost), self.client.connection() as given:
                 receiver = self.client.events.Receiver(given, handlers={"*": self.seen.append})
                 with receiver.consumer_context() as (connection, _, _):
                     while not self._stop.is_set():

@@ -3,6 +3,7 @@
 import pytest
 
 from genqueue.lanes import QUEUES
+from genqueue_worker.doctor.completions import completions
 from genqueue_worker.doctor.endpoint import api_key, endpoint
 from genqueue_worker.doctor.finding import Finding, without_secrets
 from genqueue_worker.doctor.fleet import queues, workers
@@ -47,6 +48,10 @@ UNREACHED = Probe(reached=False, status=None, protocol="", seconds=1.0, problem=
         (deployment("gq:meta", 64, 1, 64), "ok", "64 partitions"),
         (deployment("gq:meta", 32, 1, 64), "fail", "32 partitions"),
         (deployment("gq:meta", 64, 2, 64), "fail", "schema 2"),
+        (completions(0, [], 0), "ok", "there are none"),
+        (completions(2, ['{"task":"t"}'], 0), "ok", "2 to be told"),
+        (completions(2, ['{"task":"t"}', '{"url":"https://x"}'], 0), "warn", "no secret"),
+        (completions(2, ['{"url":"https://x"}'], 2), "ok", "2 secrets"),
         (queues(dict.fromkeys(QUEUES, 1), {}), "warn", "high 2, normal 2, low 2"),
         (queues(dict.fromkeys(QUEUES, 1), {"w": ALL}), "ok", "high 2"),
         (queues(dict.fromkeys(QUEUES, 0), {}), "ok", "high 0"),

@@ -1,13 +1,14 @@
 """A stage on which operations run without a server: a script of replies, and a clock that only steps move."""
 
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
 
+from genqueue.bells import Heard
 from genqueue.errors import ServerUnavailable
-from genqueue.events import Event
 from genqueue.keys import Keys
-from genqueue.steps import Pause, Publish, Wait
+from genqueue.steps import Hear, Listen, Pause, Publish, Step
 from genqueue.tail import Reference
 
 FLIGHT = "3-" + "f" * 20
@@ -19,43 +20,72 @@ class Clock:
 
     def __init__(self):
         self.seconds = 1000.0
+        self.jumped = 0.0
 
     def monotonic(self):
         """Return its time."""
         return self.seconds
 
     def time(self):
-        """Return its time."""
-        return self.seconds
+        """Return its time, off by what somebody set it to."""
+        return self.seconds + self.jumped
+
+
+class StageInbox:
+    """Stands for an inbox, which an operation only hands back."""
+
+    def __init__(self):
+        self.closed = False
+
+    def close(self):
+        """Remember it."""
+        self.closed = True
 
 
 class Stage:
-    """Carries an operation out from a script: one reply, or one exception to throw, for each step that wants one."""
+    """Carries an operation out from a script: one reply, or one exception to throw, for each step that wants one.
+
+    Listening is answered with an inbox, unless the script has an exception at that point.
+    """
 
     def __init__(self, clock):
         self.clock = clock
         self.steps = []
         self.events = []
+        self.inboxes = []
+        self._deaf = False
 
     def play(self, operation, *replies, last=None):
         """Return what the operation returns; `last` answers every step behind the script's end."""
-        script = iter(replies)
+        script = deque(replies)
         try:
             step = next(operation)
             while True:
-                if isinstance(step, Event):
+                if not isinstance(step, Step):
                     self.events.append(step)
                     step = next(operation)
                     continue
                 self.steps.append(step)
-                reply = None if isinstance(step, (Pause, Publish)) else next(script, last)
-                if isinstance(step, Pause) or (isinstance(step, Wait) and not reply):
+                reply = self._reply(step, script, last)
+                if isinstance(step, Pause) or (isinstance(step, Hear) and self._silent(reply)):
                     self.clock.seconds += step.seconds
                 step = operation.throw(reply) if isinstance(reply, Exception) else operation.send(reply)
         except StopIteration as stop:
-            left = list(script)
-            assert not left, f"nobody asked for {left}"
+            assert not script, f"nobody asked for {list(script)}"
             return stop.value
+
+    def _silent(self, heard):
+        """Return whether nothing came, so that the whole time passed; that the line is lost is heard at once."""
+        was_deaf, self._deaf = self._deaf, heard.away is not None
+        return heard == Heard() or (was_deaf and self._deaf)
+
+    def _reply(self, step, script, last):
+        if isinstance(step, (Pause, Publish)):
+            return None
+        if isinstance(step, Listen) and not isinstance(script[0] if script else last, Exception):
+            self.inboxes.append(StageInbox())
+            return self.inboxes[-1]
+        return script.popleft() if script else last
 
     def of(self, kind):
         """Return the steps of one kind."""
@@ -66,7 +96,7 @@ class Stage:
 def clock(monkeypatch):
     """Put a clock in place of the real one in everything that waits."""
     made = Clock()
-    for module in ("tail", "patience", "deployment"):
+    for module in ("tail", "completions", "patience", "deployment", "submission"):
         monkeypatch.setattr(f"genqueue.{module}.time", SimpleNamespace(monotonic=made.monotonic, time=made.time))
     return made
 
@@ -87,4 +117,4 @@ def away():
 def reference():
     """Return where the events of a job are."""
     keys = Keys()
-    return Reference(JOB, FLIGHT, "my-mark", keys.events(FLIGHT), keys.job(JOB), keys.flight(FLIGHT))
+    return Reference(JOB, FLIGHT, "my-mark", keys.events(FLIGHT), keys.job(JOB), keys.flight(FLIGHT), keys.bell(FLIGHT))

@@ -1,28 +1,14 @@
-"""How steps become commands."""
+"""What a connection is made with, and how replies reach an operation."""
 
 import traceback
 
 import pytest
 
 from genqueue import Client
-from genqueue.connections import PAGE, connection_options, entries_of, read_command, resume
+from genqueue.connections import connection_options
+from genqueue.connections.resume import resume
 from genqueue.errors import ServerUnavailable, SettingsError
 from genqueue.settings import Settings
-from genqueue.steps import BLOCK, Wait
-
-
-@pytest.mark.parametrize(("seconds", "milliseconds"), [(BLOCK, 2000), (0.25, 250), (0.0, 1), (0.0004, 1)])
-def test_a_read_never_blocks_for_ever(seconds, milliseconds):
-    """BLOCK 0 would be without end."""
-    command = read_command(Wait("s", "1-0", seconds))
-    assert command == ("XREAD", "COUNT", PAGE, "BLOCK", milliseconds, "STREAMS", "s", "1-0")
-
-
-def test_the_entries_of_a_reply_are_those_of_the_one_stream():
-    """No entry came: the reply is nothing at all."""
-    assert entries_of([[b"s", [(b"1-0", {b"type": b"queued"})]]]) == [(b"1-0", {b"type": b"queued"})]
-    assert entries_of(None) == []
-    assert entries_of([]) == []
 
 
 def test_an_absent_server_is_thrown_into_the_operation():
@@ -42,7 +28,7 @@ def test_an_absent_server_is_thrown_into_the_operation():
     assert resume(failed, ServerUnavailable("h", "x")) == "away"
 
 
-@pytest.mark.parametrize("broker", ["carrier-pigeon://me:secret@h", "sqs://me:secret@h"])
+@pytest.mark.parametrize("broker", ["carrier-pigeon://me:secret@h", "azurestoragequeues://me:secret@h"])
 def test_a_broker_nothing_can_talk_to_is_a_settings_error(broker):
     """Unknown, or its package is not installed: the variable is named, the password is not."""
     with pytest.raises(SettingsError, match="GENQUEUE_BROKER_URL") as raised:
@@ -51,6 +37,8 @@ def test_a_broker_nothing_can_talk_to_is_a_settings_error(broker):
 
 
 def test_patience_with_the_server_comes_from_the_settings():
-    """A blocking read gets more, elsewhere; retries are never redis-py's own."""
+    """Retries are never redis-py's own; a unix socket has no TCP options."""
     options = connection_options(Settings(connect_timeout=0.5, command_timeout=0.75))
     assert (options["socket_connect_timeout"], options["socket_timeout"]) == (0.5, 0.75)
+    assert options["socket_keepalive"]
+    assert "socket_keepalive" not in connection_options(Settings(data_url="unix:///tmp/socket"))

@@ -7,7 +7,7 @@ import pytest
 
 from genqueue.errors import InvalidRequest
 from genqueue.fingerprint import MAX_DEPTH, canonical, encode, fingerprint
-from genqueue.jobs import prepare
+from genqueue.intake import Candidate, Intake
 from genqueue.order import make_order
 
 
@@ -48,6 +48,40 @@ def document(contents="What?", model="gemini-2.5-flash", **options):
         ),
         ({"system_instruction": "Be brief."}, {"system_instruction": [{"text": "Be brief."}]}),
         ({"system_instruction": None}, {}),
+        ({"system_instruction": "Be brief."}, {"config": {"systemInstruction": "Be brief."}}),
+        ({"topP": 0.5}, {"top_p": 0.5}),
+        ({"model": "models/gemini-2.5-flash"}, {"model": "gemini-2.5-flash"}),
+        ({"candidate_count": 1, "response_mime_type": "text/plain", "stop_sequences": []}, {}),
+        ({"labels": {}, "thinking_config": {}, "tools": [], "response_logprobs": False}, {}),
+        ({"automatic_function_calling": {"disable": True}, "should_return_http_response": False}, {}),
+        ({"media_resolution": "media_resolution_low"}, {"media_resolution": "MEDIA_RESOLUTION_LOW"}),
+        ({"service_tier": "FLEX"}, {"service_tier": "flex"}),
+        ({"cached_content": "abc"}, {"cached_content": "cachedContents/abc"}),
+        (
+            {"speech_config": "Kore"},
+            {"speech_config": {"voice_config": {"prebuilt_voice_config": {"voice_name": "Kore"}}}},
+        ),
+        (
+            {"thinking_config": {"thinking_budget": 5.0, "thinkingLevel": None}},
+            {"thinking_config": {"thinkingBudget": 5}},
+        ),
+        ({"contents": [{"text": "a", "thought": False}]}, {"contents": "a"}),
+        (
+            {"contents": [{"text": "a", "thought_signature": b"\xfb\xff"}]},
+            {"contents": [{"text": "a", "thoughtSignature": "-_8"}]},
+        ),
+        (
+            {"response_schema": {"type": "string", "min_length": "3"}},
+            {"response_schema": {"type": "STRING", "minLength": 3.0}, "response_mime_type": "application/json"},
+        ),
+        (
+            {"response_schema": {"type": ["string", "null"]}},
+            {"response_schema": {"type": "STRING", "nullable": True}},
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]},
+            {"tools": [{"functionDeclarations": [{"name": "f", "parametersJsonSchema": {"type": "object"}}]}]},
+        ),
     ],
 )
 def test_spellings_of_one_meaning_are_one_document(one, other):
@@ -69,28 +103,38 @@ def test_every_difference_in_meaning_shows():
         document(tools=[{"x": True}]),
         document(tools=[{"x": 1}]),
         document(tools=[{"x": "1"}]),
-        document(tools=[{"x": None}]),
         document(tools=[{}]),
+        document(tools=[{"google_search": {}}]),
+        document(response_schema={"type": "string"}),
+        document(response_json_schema={"type": "string"}),
+        document(response_schema={"type": "object", "properties": {"a": {}, "b": {}}}),
+        document(response_schema={"type": "object", "properties": {"b": {}, "a": {}}}),
+        document(response_json_schema={"type": "object", "properties": {"a": {}, "b": {}}}),
+        document(response_json_schema={"type": "object", "properties": {"b": {}, "a": {}}}),
+        document(residency=["eu"]),
+        document(residency=["eu", "us"]),
+        document([{"functionCall": {"name": "f", "args": {"a_b": 1}}}]),
+        document([{"functionCall": {"name": "f", "args": {"aB": 1}}}]),
+        document([{"functionCall": {"name": "f", "args": {"aB": None}}}]),
     ]
     assert len(set(documents)) == len(documents)
 
 
-def test_scope_and_residency_are_part_of_the_identity():
-    """Tenants never meet, and parts cannot be shifted into one another."""
+def test_the_scope_is_part_of_the_identity():
+    """Tenants never meet, and scope and request cannot be shifted into one another."""
     made = [
         fingerprint(b"ab", scope="tenant:a"),
         fingerprint(b"ab", scope="tenant:b"),
         fingerprint(b"ab", scope="global"),
-        fingerprint(b"ab", scope="tenant:a", residency="eu"),
         fingerprint(b"b", scope="tenant:aa"),
-        fingerprint(b"b", scope="tenant:a", residency="a"),
     ]
     assert len(set(made)) == len(made)
     assert all(len(one) == 64 and int(one, 16) >= 0 for one in made)
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(True, "true"), (1, "1"), (1.0, "1"), (-0.0, "0"), (0.5, "0.5"), (1e300, "1e+300")]
+    ("value", "text"),
+    [(True, "true"), (1, "1"), (1.0, "1"), (-0.0, "0"), (0.5, "0.5"), (1e16, "1" + 16 * "0"), (1e300, "1e+300")],
 )
 def test_numbers_and_truth(value, text):
     """Integral floats are integers; true is not 1."""
@@ -153,10 +197,16 @@ def test_only_sharing_requests_have_a_fingerprint():
     """`share` decides who meets whom: a tenant, everybody, nobody."""
     from genqueue.deployment import Deployment
     from genqueue.keys import Keys
+    from genqueue.payload import Codec
+    from genqueue.reservation import Reservation
     from genqueue.settings import Settings
 
+    deployment = Deployment(Keys())
+
     def submission(**options):
-        return prepare(make_order("What?", "m", options), Deployment(Keys(), 0.0), Settings())
+        candidate = Candidate(make_order("What?", "m", options), Intake(deployment, Settings(), Codec()))
+        candidate.take(Reservation.of(candidate.job, 1, 1, candidate.identity))
+        return candidate.submission
 
     assert submission(tenant="a").fingerprint == submission(tenant="a").fingerprint
     assert submission(tenant="a").fingerprint != submission(tenant="b").fingerprint

@@ -1,13 +1,12 @@
-"""Every operation on a job, step by step."""
+"""Every operation on a job that was submitted, step by step."""
 
 import json
 
 import pytest
 
 from genqueue import scripts
-from genqueue.deployment import Deployment
+from genqueue.bells import Heard
 from genqueue.errors import (
-    InvalidRequest,
     JobCancelled,
     JobExpired,
     JobFailed,
@@ -15,85 +14,17 @@ from genqueue.errors import (
     ServerUnavailable,
     WaitTimeout,
 )
-from genqueue.jobs import cancel, look_up, result, status, submit
+from genqueue.jobs import cancel, look_up, result, status
 from genqueue.keys import Keys
-from genqueue.ledger import Publication
-from genqueue.order import make_order
 from genqueue.patience import Patience
-from genqueue.settings import Settings
-from genqueue.steps import Publish, Query, Run, Wait
+from genqueue.steps import Listen, Query
 
 KEYS = Keys()
 FLIGHT = "3-" + "f" * 20
 JOB = "3-" + "a" * 20
-SETTINGS = Settings(_env_file=None)
-DONE = (b"9-0", {b"type": b"completed"})
 ANSWER = [b"succeeded", b'{"text":"Yes."}', b'{"source":"cache"}']
 NO_ANSWER = [b"running", None, None]
-
-
-def offer(stage, *replies, clock_offset=0.0, **options):
-    """Submit a question to a server that gives these replies."""
-    return stage.play(submit(make_order("Hello", "m", options), Deployment(KEYS, clock_offset), SETTINGS), *replies)
-
-
-def test_a_new_job_rings_the_broker_after_it_was_accepted(stage):
-    """First the ledger, then the message; the reference is of the flight the server named."""
-    found = offer(stage, [b"new", FLIGHT.encode(), b"generate.low", b"77"], lane="low")
-    run, ring = stage.steps
-    assert run.call.script is scripts.SUBMIT
-    assert ring == Publish(Publication(FLIGHT, "generate.low", 77))
-    assert (found.flight, found.stream) == (FLIGHT, KEYS.events(FLIGHT))
-    assert found.job_key == KEYS.job(found.job_id)
-    assert found.mark in run.call.args
-
-
-@pytest.mark.parametrize("word", [b"joined", b"cached", b"dup"])
-def test_nothing_is_published_where_nothing_is_due(stage, word):
-    """A job that joined or was answered at once needs no message."""
-    assert offer(stage, [word, FLIGHT.encode(), b"", b""]).flight == FLIGHT
-    assert stage.of(Publish) == []
-
-
-def test_a_lost_reply_is_asked_for_with_the_same_ids(stage, away):
-    """So the server can tell that it is the same submission."""
-    found = offer(stage, away, [b"dup", FLIGHT.encode(), b"generate.normal", b"5"])
-    first, second = stage.of(Run)
-    assert first == second
-    assert found.job_id in first.call.args
-    assert len(stage.of(Publish)) == 1
-
-
-def test_a_server_that_stays_away_is_an_error_soon(stage, clock, away):
-    """Whoever submits is waiting."""
-    started = clock.seconds
-    with pytest.raises(ServerUnavailable):
-        offer(stage, *[away] * 3)
-    assert clock.seconds - started < 1.0
-
-
-def test_the_deadline_is_by_the_servers_clock(stage, clock):
-    """A client whose clock is wrong by a day asks for the same moment."""
-    offer(stage, [b"new", FLIGHT.encode(), b"q", b"1"], clock_offset=86_400.0, deadline=30)
-    expected = int((clock.seconds + 86_400 + 30) * 1000)
-    assert expected in stage.steps[0].call.args
-
-
-def test_a_clock_that_was_set_is_read_again(stage, clock):
-    """A deadline that has passed by the offset of yesterday is computed anew, and the job accepted."""
-    late, server_time = [b"late", b"", b"", b""], [(b"5000", b"0"), [b"64", b"1"]]
-    offer(stage, late, server_time, [b"new", FLIGHT.encode(), b"q", b"1"], deadline=30)
-    assert 5_030_000 in stage.of(Run)[1].call.args
-    assert len(stage.of(Publish)) == 1
-
-
-def test_a_deadline_too_short_to_arrive_is_refused_by_name(stage):
-    """Nothing was queued, nothing is published, and the message says what to change."""
-    late, server_time = [b"late", b"", b"", b""], [(b"5000", b"0"), [b"64", b"1"]]
-    with pytest.raises(InvalidRequest, match=r"deadline: got 0\.001, expected more seconds") as raised:
-        offer(stage, late, server_time, late, deadline=0.001)
-    assert raised.value.field == "deadline"
-    assert stage.of(Publish) == []
+ABOARD = [FLIGHT.encode(), None]
 
 
 def test_a_job_is_found_by_its_id(stage):
@@ -111,7 +42,7 @@ def test_an_unknown_job_is_not_found(stage):
 
 def test_looking_up_sits_out_what_its_caller_would(stage, away):
     """A reader that resumes during an outage has its whole patience."""
-    found = stage.play(look_up(KEYS, JOB, Patience(reconnect=9)), *[away] * 20, [[FLIGHT.encode(), b"m"]])
+    found = stage.play(look_up(KEYS, JOB, Patience(reconnect=9)), *[away] * 5, [[FLIGHT.encode(), b"m"]])
     assert found.flight == FLIGHT
 
 
@@ -121,13 +52,14 @@ def test_looking_up_sits_out_what_its_caller_would(stage, away):
 )
 def test_status_is_the_jobs_own(stage, reference, left, state, shown):
     """A member that left has ended, though its flight goes on."""
-    job, flight = [b"low", b"acme", b"61500", left], [state, b"2", b"1", None]
+    job, flight = [b"low", b"acme", b"61500", left, b"00-a-b-01"], [state, b"2", b"1", None, b"77"]
     found = stage.play(status(reference), [job, flight])
     assert (found.state, found.lane, found.tenant, found.deadline) == (shown, "low", "acme", 61.5)
     assert (found.attempt, found.tries, found.losses) == (2, 1, 0)
+    assert (found.flight, found.task_id, found.traceparent) == (FLIGHT, f"{FLIGHT}.77", "00-a-b-01")
 
 
-@pytest.mark.parametrize(("job", "flight"), [([None] * 4, [None] * 4), ([b"low", b"t", b"1", None], [None] * 4)])
+@pytest.mark.parametrize(("job", "flight"), [([None] * 5, [None] * 5), ([b"low", b"t", b"1", None, None], [None] * 5)])
 def test_status_after_the_retention_is_not_found(stage, reference, job, flight):
     """Half of a job is none."""
     with pytest.raises(JobNotFound):
@@ -136,33 +68,31 @@ def test_status_after_the_retention_is_not_found(stage, reference, job, flight):
 
 def test_a_finished_job_is_answered_in_one_round_trip(stage, reference):
     """No stream is needed for it."""
-    found = stage.play(result(reference, Patience()), [[], None, ANSWER])
+    found = stage.play(result(reference, Patience()), [ABOARD, ANSWER])
     assert (found.text, found.source, found.job_id) == ("Yes.", "cache", reference.job_id)
     assert len(stage.steps) == 1
 
 
-def test_a_running_job_is_waited_for_from_its_newest_event(stage, reference):
-    """What happened before need not be read; what happens meanwhile is not missed."""
-    newest = (b"7-0", {b"type": b"delta"})
-    found = stage.play(
-        result(reference, Patience()), [[newest], None, NO_ANSWER], [[newest], None], [DONE], [[DONE], None, ANSWER]
-    )
-    assert found.text == "Yes."
-    assert [wait.after for wait in stage.of(Wait)] == ["7-0"]
+def test_a_running_job_is_waited_for_by_its_bell(stage, reference):
+    """Its stream is not read; what happens between the look and the confirmation is not missed."""
+    running, ended = [None, b"running"], [None, b"succeeded"]
+    story = [[ABOARD, NO_ANSWER], running, Heard(out_of_step=True), ended, [ABOARD, ANSWER]]
+    assert stage.play(result(reference, Patience()), *story).text == "Yes."
+    assert [listen.channels for listen in stage.of(Listen)] == [(reference.bell,)]
 
 
 def test_an_end_between_the_two_looks_is_seen(stage, reference):
-    """The job ended before its stream was read: nothing is waited for."""
-    newest = (b"7-0", {b"type": b"delta"})
-    story = [[[newest], None, NO_ANSWER], [[DONE], None], [DONE], [[DONE], None, ANSWER]]
+    """The job ended before anybody listened: nothing is waited for."""
+    story = [[ABOARD, NO_ANSWER], [None, b"succeeded"], [ABOARD, ANSWER]]
     assert stage.play(result(reference, Patience()), *story).text == "Yes."
+    assert stage.of(Listen) == []
 
 
-def test_a_stream_that_expires_during_the_wait_leaves_its_result(stage, away, reference):
-    """An outage can last longer than the stream's time to live; the answer is still there."""
-    newest = (b"7-0", {b"type": b"delta"})
-    story = [[[newest], None, NO_ANSWER], [[newest], None], away, away, [], [0], [[], None, ANSWER]]
-    assert stage.play(result(reference, Patience()), *story).text == "Yes."
+def test_an_outage_during_the_wait_costs_nothing(stage, away, reference):
+    """However long it is, within the patience: the answer is still there."""
+    story = [[ABOARD, NO_ANSWER], [None, b"running"], Heard(away=away), Heard(out_of_step=True)]
+    ended = [away, [None, b"succeeded"], [ABOARD, ANSWER]]
+    assert stage.play(result(reference, Patience()), *story, *ended).text == "Yes."
 
 
 @pytest.mark.parametrize(
@@ -178,23 +108,27 @@ def test_a_stream_that_expires_during_the_wait_leaves_its_result(stage, away, re
 def test_every_other_end_is_an_error(stage, reference, left, flight, kind):
     """Ones own end counts before the flight's."""
     with pytest.raises(kind):
-        stage.play(result(reference, Patience()), [[DONE], left, flight])
+        stage.play(result(reference, Patience()), [[FLIGHT.encode(), left], flight])
+
+
+def test_a_purged_jobs_result_is_not_found(stage, reference):
+    """Though others had the flight, and it has ended with an answer."""
+    with pytest.raises(JobNotFound):
+        stage.play(result(reference, Patience()), [[None, None], ANSWER])
 
 
 def test_a_result_after_its_retention_is_not_found(stage, reference):
-    """With or without a stream that outlived it."""
-    nothing = [None, None, None]
+    """Nobody waits for a flight that is gone."""
+    nothing = [ABOARD, [None, None, None]]
     with pytest.raises(JobNotFound):
-        stage.play(result(reference, Patience()), [[], None, nothing])
-    with pytest.raises(JobNotFound):
-        stage.play(result(reference, Patience()), [[DONE], None, nothing], [[DONE], None], [[DONE], None, nothing])
+        stage.play(result(reference, Patience()), nothing, [None, None], nothing)
 
 
 def test_waiting_for_a_result_has_the_callers_timeout(stage, clock, away, reference):
     """While the job runs, and while the server is away."""
-    newest, started = (b"7-0", {b"type": b"delta"}), clock.seconds
+    running, started = [None, b"running"], clock.seconds
     with pytest.raises(WaitTimeout):
-        stage.play(result(reference, Patience(3.0)), [[newest], None, NO_ANSWER], [[newest], None], *([], [1]) * 3)
+        stage.play(result(reference, Patience(3.0)), [ABOARD, NO_ANSWER], running, Heard(), running)
     with pytest.raises(ServerUnavailable):
         stage.play(result(reference, Patience(3.0)), last=away)
     assert clock.seconds - started == 6.0
@@ -223,5 +157,5 @@ def test_cancelling_a_job_nobody_knows_is_not_found(stage, reference):
 
 def test_no_operation_asks_more_than_it_needs(stage, reference):
     """A status is one round trip."""
-    stage.play(status(reference), [[b"low", b"t", b"1", None], [b"queued", b"0", b"0", b"0"]])
+    stage.play(status(reference), [[b"low", b"t", b"1", None, None], [b"queued", b"0", b"0", b"0", b"1"]])
     assert [type(step) for step in stage.steps] == [Query]

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from genqueue.config import GenerationConfig
 from genqueue.errors import InvalidRequest
+from genqueue.options import JobOptions
 from genqueue.order import SubmitOptions, make_order
-from genqueue.request import GenerationConfig, JobOptions
 
 
 def test_keywords_and_config_are_one_configuration():
@@ -23,9 +24,15 @@ def test_a_field_in_both_places_is_refused():
     assert raised.value.field == "temperature"
 
 
+def test_a_keyword_of_none_leaves_the_config_as_it_is():
+    """A wrapper that hands its own defaults on takes nothing away."""
+    order = make_order("Hello", "m", {"temperature": None, "config": {"temperature": 0.5}})
+    assert json.loads(order.document)["config"] == {"temperature": 0.5}
+
+
 def test_an_unknown_argument_is_refused_by_name():
     """A typo is not dropped in silence; of several, the first is named."""
-    with pytest.raises(InvalidRequest, match="no such argument") as raised:
+    with pytest.raises(InvalidRequest, match="none of this name") as raised:
         make_order("Hello", "m", {"lane": "high", "temprature": 1, "tenat": "x"})
     assert raised.value.field == "temprature"
 
@@ -39,7 +46,7 @@ def test_the_callers_config_is_left_alone():
 
 def test_every_typed_keyword_exists():
     """What the signature offers is accepted by the models behind it."""
-    known = {"system_instruction", "config", *JobOptions.model_fields, *GenerationConfig.model_fields}
+    known = {"system_instruction", "messages", "config", *JobOptions.model_fields, *GenerationConfig.model_fields}
     assert set(SubmitOptions.__annotations__) <= known
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from genqueue.errors import ServerUnavailable
-from genqueue.patience import BRIEF, RETRY, Patience, persist
+from genqueue.patience import BRIEF, RETRY, SLOWEST, Patience, persist
 from genqueue.steps import Pause, Query
 
 
@@ -21,7 +21,16 @@ def test_a_server_that_is_there_is_asked_once(stage):
 def test_a_short_outage_is_sat_out(stage, away):
     """The same operation begins anew until it is through."""
     assert stage.play(persist(ask, Patience(reconnect=10)), away, away, away, ["PONG"]) == ["PONG"]
-    assert stage.of(Pause) == [Pause(RETRY)] * 3
+    assert stage.of(Pause) == [Pause(RETRY), Pause(2 * RETRY), Pause(4 * RETRY)]
+
+
+def test_a_thousand_who_wait_ask_less_and_less_often(stage, away):
+    """The pauses grow, up to a bound; the last one ends with the patience."""
+    with pytest.raises(ServerUnavailable):
+        stage.play(persist(ask, Patience(reconnect=10.0)), last=away)
+    pauses = [step.seconds for step in stage.of(Pause)]
+    assert max(pauses) == SLOWEST
+    assert sum(pauses) == 10.0
 
 
 @pytest.mark.parametrize(

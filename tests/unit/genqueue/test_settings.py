@@ -57,6 +57,8 @@ def test_all_problems_are_told_at_once(monkeypatch):
         "redis://h:99999/0",
         "redis://[h:1/0",
         "redis://h/0?db=zero",
+        "redis://h/abc",
+        "redis://h/1/2",
     ],
 )
 def test_a_data_url_nobody_can_connect_to_is_refused(url):
@@ -65,10 +67,28 @@ def test_a_data_url_nobody_can_connect_to_is_refused(url):
         Settings.load(data_url=url)
 
 
-@pytest.mark.parametrize("url", ["redis://h", "rediss://u:p@h:1/3?socket_timeout=3", "unix:///run/redis.sock"])
+@pytest.mark.parametrize(
+    "url", ["redis://h", "redis://h/", "rediss://u:p@h:1/3?ssl_cert_reqs=required", "unix:///run/redis.sock"]
+)
 def test_every_usual_data_url_is_accepted(url):
     """Plain, encrypted and local ones."""
     assert Settings.load(data_url=url).data_url == url
+
+
+@pytest.mark.parametrize("option", ["socket_timeout", "decode_responses", "protocol"])
+def test_an_option_that_would_break_readers_is_refused_in_the_data_url(option):
+    """What is a setting, or changes what replies look like, is named with the URL's variable."""
+    with pytest.raises(SettingsError, match=rf"GENQUEUE_DATA_URL: got .*expected no option {option}:"):
+        Settings.load(data_url=f"redis://h/0?{option}=1", broker_url="redis://h")
+
+
+def test_an_option_that_kombu_does_not_take_is_refused():
+    """Kombu would raise a TypeError at the first message; a data URL with one needs a broker URL without."""
+    with pytest.raises(SettingsError, match=r"GENQUEUE_BROKER_URL: got .*expected no option socket_timeout"):
+        Settings.load(broker_url="redis://h/0?socket_timeout=3")
+    with pytest.raises(SettingsError, match=r"BROKER_URL: got None, expected a URL of its own.*take client_name"):
+        Settings.load(data_url="redis://h/0?client_name=x")
+    assert Settings.load(data_url="redis://h/0?client_name=x", broker_url="redis://h/0?connect_timeout=1")
 
 
 @pytest.mark.parametrize("name", ["data_url", "broker_url"])
@@ -99,6 +119,15 @@ def test_a_password_that_breaks_its_url_is_not_shown_either(tail):
     with pytest.raises(SettingsError, match="percent-encoded") as raised:
         Settings.load(data_url=f"redis://me:{tail}")
     assert SECRET not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("tail", [f"?{SECRET}@h", f"a?{SECRET}=1@h:1/0"])
+def test_a_password_that_looks_like_an_option_is_not_shown(tail):
+    """After an unescaped question mark, the rest of the password is the name of an option."""
+    for name in ("data_url", "broker_url"):
+        with pytest.raises(SettingsError) as raised:
+            Settings.load(**{name: f"redis://me:{tail}"})
+        assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize(

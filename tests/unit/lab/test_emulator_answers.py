@@ -144,6 +144,13 @@ def sample(schema):
         ({"type": "string", "minLength": 20}, "w" * 20),
         ({"type": "string", "format": "date"}, "2025-01-01"),
         ({"type": "array", "items": {"type": "integer"}, "maxItems": 1}, [1]),
+        ({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "minItems": 2}, [1, "w" * 12]),
+        ({"type": "integer", "exclusiveMinimum": 5}, 6),
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5}, 0.25),
+        ({"type": "integer", "multipleOf": 7, "minimum": 8}, 14),
+        ({"nullable": True}, None),
+        ({"properties": {"a": True}}, {"a": "w" * 12}),
+        ({"items": {"$ref": "#/anyOf/0"}, "anyOf": [{"const": 2}]}, 2),
         (
             {"properties": {"b": {"type": "integer"}, "a": {"const": 0}}, "propertyOrdering": ["a", "b"]},
             {"a": 0, "b": 1},
@@ -167,3 +174,59 @@ def test_a_recursive_schema_ends():
     while value.get("children"):
         value = value["children"][0]
     assert value["id"] == 1
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
+        {"$ref": "#/nowhere/0"},
+        {"type": "object", "properties": {"n": {"$ref": "#"}}, "required": ["n"]},
+        {"type": "array", "items": {"$ref": "#"}, "minItems": 2},
+        {"type": "array", "items": {"type": "null"}, "minItems": 10**9},
+        {"type": "string", "minLength": 10**9},
+        True,
+    ],
+    ids=str,
+)
+def test_no_schema_keeps_the_emulator_from_others(schema):
+    """What has no end, or an end far off, is cut; what can have no answer gets some answer."""
+    assert len(json.dumps(sample(schema))) < 200_000
+
+
+GEMINI_3 = MODELS["gemini-3-pro-preview"]
+
+
+def test_gemini_3_signs_the_text_its_thoughts_led_to():
+    """The last text carries a signature where thoughts were asked for, and nowhere else."""
+    thinking = {"includeThoughts": True}
+    *others, last = asked(model=GEMINI_3, thinkingConfig=thinking).pieces
+    assert last.part["thoughtSignature"]
+    assert not any("thoughtSignature" in piece.part for piece in others)
+    for plain in (asked(model=GEMINI_3), asked(thinkingConfig=thinking)):
+        assert not any("thoughtSignature" in piece.part for piece in plain.pieces)
+
+
+def test_an_image_follows_the_words_where_it_is_asked_for():
+    """An answer in both modalities ends with inline data."""
+    *words, image = asked(responseModalities=["TEXT", "IMAGE"]).pieces
+    assert len(words) == 30
+    assert image.part["inlineData"]["mimeType"] == "image/png"
+
+
+def test_a_page_is_cited_when_the_prompt_says_so():
+    """The citation covers the whole answer."""
+    answer = asked("cite https://example.com/a, please")
+    (source,) = answer.remarks["citationMetadata"]["citationSources"]
+    assert (source["uri"], source["endIndex"]) == ("https://example.com/a", len(text_of(answer)))
+    assert asked().remarks == {}
+
+
+def test_safety_ends_an_answer_or_refuses_a_prompt():
+    """Both tell their ratings: the candidate's in its last chunk, the prompt's instead of a candidate."""
+    stopped = asked("please stop for safety")
+    assert (stopped.finish_reason, len(stopped.pieces)) == ("SAFETY", 15)
+    assert stopped.remarks["safetyRatings"][0]["blocked"]
+    blocked = asked("block this prompt")
+    assert (blocked.pieces, blocked.prompt_feedback["blockReason"]) == ([], "PROHIBITED_CONTENT")

@@ -107,6 +107,12 @@ def test_a_value_of_the_wrong_type_is_refused(config, sentence):
     assert sentence in refusal({"contents": [HELLO], "generationConfig": config}).message
 
 
+def test_a_part_of_the_wrong_type_is_refused():
+    """What is to hold fields is checked before anybody looks for them."""
+    message = refusal({"contents": [{"parts": [{"functionCall": "look"}]}]}, PRO_3).message
+    assert "Invalid value at 'contents[0].parts[0].function_call' (Map), \"look\"" in message
+
+
 @pytest.mark.parametrize(
     ("config", "field"),
     [

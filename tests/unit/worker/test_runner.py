@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from genqueue import ledger
 from genqueue.ledger import Publication
 from genqueue_worker import cancellation, runner
 from genqueue_worker.cancellation import Cancellation
+from genqueue_worker.cargo import Cargo, Limits
 from genqueue_worker.leases import Leases
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.seam import Chunk, Piece, Route
@@ -18,7 +20,7 @@ from genqueue_worker.runtime import Runtime
 
 FLIGHT = "3-" + "f" * 20
 REQUEST = b'{"v":1,"model":"gemini-x","contents":[{"role":"user","parts":[{"text":"What?"}]}],"config":{}}'
-GRANTED = [b"ok", 1, 0, b"normal", 9_000_000, b"acme", REQUEST, 1_000_000, 1_002_000, 0]
+GRANTED = [b"ok", 1, 0, b"normal", 9_000_000, b"acme", REQUEST, 1_000_000, 1_002_000, 0, b""]
 WHOLE = [Chunk(entries=(Piece("delta", text="Yes."),)), Chunk(finish_reason="STOP", usage={"totalTokenCount": 4})]
 
 
@@ -103,7 +105,16 @@ async def runtime(keys, monkeypatch):
     courier = Courier()
     leases = Leases(None, courier, keys, {"high": 4000, "normal": 15_000, "low": 15_000})
     return Runtime(
-        keys, "inbox", leases, courier, Sweeper(), Provider(), Route("gemini", "https://x", "key"), random.Random(1)
+        keys,
+        "inbox",
+        leases,
+        courier,
+        Sweeper(),
+        Provider(),
+        Route("gemini", "https://x", "key"),
+        None,  # nobody is admitted
+        Cargo(None, None, keys, Limits(20_000_000, 100_000_000)),
+        chance=random.Random(1),
     )
 
 
@@ -131,6 +142,7 @@ async def test_an_answer_is_streamed_settled_and_let_go(runtime):
     """The stream begins with `started`, and nothing is held when all is over."""
     assert await runner.run(runtime, FLIGHT, 5) == "succeeded"
     assert [entry["type"] for entry in runtime.courier.written] == ["started", "delta"]
+    assert re.fullmatch("[0-9a-f]{8}", runtime.courier.written[0]["run"])
     outcome, detail = runtime.courier.settlement()
     assert (outcome, detail["finish_reason"], detail["source"]) == ("succeeded", "STOP", "live")
     assert msgspec.json.decode(detail["usage"])["total_tokens"] == 4
@@ -280,3 +292,46 @@ async def test_a_claim_carries_all_the_ledger_asks_for(runtime, keys):
     assert len(set(tokens)) == 2
     wish = ledger.Claim(FLIGHT, tokens[0], 5, "inbox", runtime.leases.lengths)
     assert claims[0] == ledger.claim(keys, wish)
+
+
+@pytest.mark.parametrize("answer", [[b"queued", b"", b"generate.low.again", b"9"], [b"refused", b"", b"", b""]])
+async def test_a_claim_that_is_cut_off_is_handed_back(runtime, answer):
+    """It may have been granted, and then nobody would know of the token until its lease is over."""
+    asked, ask = asyncio.Event(), runtime.courier.ask
+
+    async def without_an_answer(call):
+        if call.script.name != "claim":
+            return await ask(call)
+        runtime.courier.calls.append(call)
+        asked.set()
+        return await asyncio.Event().wait()
+
+    runtime.courier.ask = without_an_answer
+    runtime.courier.replies["settle"] = [answer]
+    task = asyncio.ensure_future(runner.run(runtime, FLIGHT, 5))
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    claim, settlement = runtime.courier.calls
+    assert settlement.args[1:4] == (FLIGHT, claim.args[2], "interrupted")
+    assert len(runtime.sweeper.published) == (answer[0] == b"queued")
+
+
+async def test_a_claim_that_cannot_be_handed_back_is_left_to_its_lease(runtime, monkeypatch):
+    """The cancellation goes on, whatever the server says."""
+    monkeypatch.setattr(runner, "CLEANUP_GRACE", 0)
+    asked = asyncio.Event()
+
+    async def away(call):
+        if call.script.name == "claim":
+            asked.set()
+            await asyncio.Event().wait()
+        raise RedisConnectionError("away")
+
+    runtime.courier.ask = away
+    task = asyncio.ensure_future(runner.run(runtime, FLIGHT, 5))
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

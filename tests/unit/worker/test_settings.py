@@ -1,6 +1,10 @@
 """A worker's own settings."""
 
+import base64
 import os
+import re
+import subprocess
+import sys
 import traceback
 
 import pytest
@@ -54,6 +58,16 @@ def test_lanes_are_a_list_in_one_variable(monkeypatch, text, lanes):
     assert WorkerSettings.load().consumed_lanes == lanes
 
 
+@pytest.mark.parametrize(
+    "url", ["banana", "ftp://h", "https://", "https://h:port", "https://h:99999", "https://[h", "https://h/?alt=sse"]
+)
+def test_an_endpoint_nobody_can_ask_is_refused(url):
+    """When the settings are read, not by the first request."""
+    with pytest.raises(SettingsError, match=r"GENQUEUE_GEMINI_BASE_URL: got .*expected a URL such as https://"):
+        WorkerSettings.load(gemini_base_url=url)
+    assert WorkerSettings.load(gemini_base_url="https://h:1/proxy/").gemini_base_url == "https://h:1/proxy/"
+
+
 def test_no_lane_at_all_is_a_mistake():
     """A worker that consumes nothing is not what anybody wants."""
     with pytest.raises(SettingsError, match="GENQUEUE_LANES"):
@@ -70,7 +84,41 @@ def test_leases_are_by_lane_and_in_milliseconds():
 
 
 def test_a_process_has_a_name_of_its_own():
-    """The host and the process are in it."""
-    name = process_name(WorkerSettings.load(worker_name="night"))
-    assert name.startswith("night@")
-    assert name.endswith(f":{os.getpid()}")
+    """The host and the process are in it, and what tells apart two hosts of one name; it stays the same."""
+    settings = WorkerSettings.load(worker_name="night")
+    name = process_name(settings)
+    assert re.fullmatch(rf"night@.+:[0-9a-f]{{6}}:{os.getpid()}", name)
+    assert process_name(settings) == name
+    code = "from genqueue_worker import settings; print(settings._BIRTHMARK)"
+    other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    assert f":{other}:" not in name
+
+
+WHSEC = "whsec_" + "A" * 32
+
+
+def test_webhook_secrets_are_keys_and_never_shown(monkeypatch):
+    """Several while they are rotated; a wrong one is not repeated."""
+    monkeypatch.setenv("GENQUEUE_WEBHOOK_SECRETS", f"{WHSEC}, whsec_{'B' * 64}")
+    settings = WorkerSettings.load()
+    assert settings.webhook_keys == (bytes(24), base64.b64decode("B" * 64))
+    assert WHSEC not in repr(settings)
+    assert WorkerSettings.load(webhook_secrets=None).webhook_keys == ()
+
+
+@pytest.mark.parametrize("secret", ["A" * 32, "whsec_" + SECRET, "whsec_" + "A" * 28, "whsec_" + "A" * 88])
+def test_a_wrong_webhook_secret_is_not_repeated(monkeypatch, secret):
+    """Not its form, and not its length."""
+    monkeypatch.setenv("GENQUEUE_WEBHOOK_SECRETS", secret)
+    with pytest.raises(SettingsError, match="GENQUEUE_WEBHOOK_SECRETS") as raised:
+        WorkerSettings.load()
+    assert secret not in "".join(traceback.format_exception(raised.value))
+
+
+def test_webhook_networks(monkeypatch):
+    """A list, of both families; what is none is named."""
+    monkeypatch.setenv("GENQUEUE_WEBHOOK_NETWORKS", "10.0.0.0/8, fd00::/8,")
+    assert [str(network) for network in WorkerSettings.load().webhook_addresses] == ["10.0.0.0/8", "fd00::/8"]
+    assert WorkerSettings.load(webhook_networks="").webhook_addresses == ()
+    with pytest.raises(SettingsError, match="GENQUEUE_WEBHOOK_NETWORKS: got"):
+        WorkerSettings.load(webhook_networks="10.0.0.1/8")

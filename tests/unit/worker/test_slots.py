@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from kombu.utils.scheduling import cycle_by_name
 
-from genqueue.lanes import LANES, QUEUES, queue_of
+from genqueue.lanes import LANES, QUEUES, SUBMIT_QUEUE, queue_of
 from genqueue_worker.slots import FIRST_TURNS, WEIGHTS, Gate, Slots, next_turns, queue_order
 
 
@@ -84,6 +84,17 @@ def test_the_gate_is_shut_while_no_slot_is_free():
     assert len(gate.consume(99)) == 8
 
 
+def test_requests_with_a_priority_are_popped_too():
+    """Kombu's clients put them beside the queue; what is popped there counts for the queue."""
+    gate = Gate(Slots(limit=4))
+    gate.update([SUBMIT_QUEUE, "generate.high"])
+    order = gate.consume(2)
+    assert order == [SUBMIT_QUEUE, *(f"{SUBMIT_QUEUE}\x06\x16{step}" for step in (3, 6, 9)), "generate.high"]
+    for _ in range(3):
+        gate.rotate(SUBMIT_QUEUE)
+    assert gate.consume(2)[0] == "generate.high"
+
+
 def test_without_a_limit_the_gate_is_open():
     """In a client or in Flower the same broker options hold nothing back."""
     slots = Slots()
@@ -114,3 +125,10 @@ def test_the_gate_knows_all_that_the_queue_cycles_of_kombu_know():
     """Kombu finds it by its name and calls no method it lacks."""
     stock = {name for name in dir(cycle_by_name("priority")) if not name.startswith("_")}
     assert stock <= set(dir(cycle_by_name("genqueue_worker.slots:Gate")))
+
+
+def test_requests_to_admit_take_half_the_pops_at_most():
+    """They come first, so that no backlog holds them up, and hold their slots for some milliseconds only."""
+    taken, _ = pops(48, {SUBMIT_QUEUE: 999, **dict.fromkeys(map(queue_of, LANES), 999)}, queues=(*QUEUES, SUBMIT_QUEUE))
+    assert taken[0] == SUBMIT_QUEUE
+    assert Counter(taken) == {SUBMIT_QUEUE: 24, **{queue_of(lane): 2 * WEIGHTS[lane] for lane in LANES}}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from genqueue.errors import SettingsError
+from genqueue_worker.doctor.completions import check_completions
 from genqueue_worker.doctor.endpoint import check_endpoint
 from genqueue_worker.doctor.finding import Finding, without_secrets
 from genqueue_worker.doctor.fleet import check_fleet
@@ -69,6 +70,7 @@ async def _examine(settings: WorkerSettings) -> list[Finding]:
     groups = await asyncio.gather(
         _bounded("data server", check_server(settings)),
         _bounded("broker", check_fleet(settings)),
+        _bounded("completions", check_completions(settings)),
         _bounded("endpoint", check_endpoint(settings)),
     )
     return [finding for group in groups for finding in group]

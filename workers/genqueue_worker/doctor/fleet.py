@@ -11,7 +11,7 @@ from genqueue.dispatch import make_app
 from genqueue.lanes import LANES, QUEUES, queues_of
 from genqueue.settings import server_name
 from genqueue_worker.doctor.finding import Finding
-from genqueue_worker.doctor.server import AWAY, connect
+from genqueue_worker.doctor.server import AWAY, connect, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +32,8 @@ async def check_fleet(settings: WorkerSettings) -> list[Finding]:
         try:
             depths = [await client.llen(queue) for queue in QUEUES]
         except AWAY as error:
-            advice = "start it, or set GENQUEUE_BROKER_URL"
-            return [Finding("broker", "fail", f"{where} does not answer: {error}", advice)]
+            variable = "GENQUEUE_BROKER_URL" if settings.broker_url else "GENQUEUE_DATA_URL"
+            return [unusable("broker", where, error, variable)]
     answers = await asyncio.to_thread(ask_workers, settings.broker)
     waiting = dict(zip(QUEUES, depths, strict=True))
     return [Finding("broker", "ok", where), queues(waiting, answers), workers(answers)]

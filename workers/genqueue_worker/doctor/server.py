@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoPermissionError, RedisError
 
 from genqueue.keys import SCHEMA, Keys
 from genqueue.settings import server_name
@@ -58,8 +58,7 @@ async def check_server(settings: WorkerSettings) -> list[Finding]:
         try:
             await client.ping()
         except AWAY as error:
-            advice = "start it, or set GENQUEUE_DATA_URL"
-            return [Finding("data server", "fail", f"{where} does not answer: {error}", advice)]
+            return [unusable("data server", where, error, "GENQUEUE_DATA_URL")]
         info, config = await asyncio.gather(_info(client), _config(client))
         return [
             version(where, info),
@@ -68,6 +67,16 @@ async def check_server(settings: WorkerSettings) -> list[Finding]:
             stream_nodes(config),
             await _deployment(client, settings),
         ]
+
+
+def unusable(check: str, where: str, error: Exception, variable: str) -> Finding:
+    """Judge a server that gave an error instead of an answer; `variable` holds its URL."""
+    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+        advice = f"set the user and password in {variable} to what the server asks for"
+        return Finding(check, "fail", f"{where} does not let us in: {error}", advice)
+    if isinstance(error, BusyLoadingError):
+        return Finding(check, "fail", f"{where} reads its data: {error}", "wait until it has")
+    return Finding(check, "fail", f"{where} does not answer: {error}", f"start it, or set {variable}")
 
 
 async def _info(client: redis.asyncio.Redis) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import httpx
 from genqueue_worker.providers.connections import ConnectionPool, PoolCounters, PoolOptions
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini_errors import error_of_response, error_of_transport
+from genqueue_worker.providers.gemini_files import Files
 from genqueue_worker.providers.gemini_request import encode_body, model_path
 from genqueue_worker.providers.gemini_stream import StreamReader
 from genqueue_worker.providers.seam import Chunk, ProviderRequest, Route
@@ -81,21 +82,37 @@ class GeminiProvider:
             ProviderError: see `errors.ProviderError`; `truncated_stream` when the answer ended without a reason.
         """
         reader = StreamReader()
-        async with self._answer(request, route) as answer:
+        answering = self._answer(request, route)
+        del request  # a large one would stay in memory until the answer's end
+        async with answering as answer:
             async for raw in answer.aiter_bytes():
                 for chunk in reader.feed(raw):
                     yield chunk
             for chunk in reader.close():
                 yield chunk
 
+    async def upload(self, data: bytes, mime_type: str, route: Route) -> str:
+        """Upload data by the Files API and return its URI once it may be used; raises ProviderError."""
+        return await self._files(route).upload(data, mime_type)
+
+    async def discard(self, uri: str, route: Route) -> None:
+        """Delete an uploaded file; raises ProviderError."""
+        await self._files(route).discard(uri)
+
+    def _files(self, route: Route) -> Files:
+        base_url = route.base_url.rstrip("/")
+        return Files(self._endpoint(route).client, base_url, self._options.api_version, _headers(route))
+
     @contextlib.asynccontextmanager
     async def _answer(self, request: ProviderRequest, route: Route) -> AsyncIterator[httpx.Response]:
         """Send the request and give its answer, which is closed afterwards; whatever goes wrong is a ProviderError."""
         endpoint = self._endpoint(route)
         url = f"{endpoint.base_url}/{model_path(request.model)}:streamGenerateContent?alt=sse"
-        body = encode_body(request)
+        sent = endpoint.client.build_request("POST", url, content=encode_body(request), headers=_headers(route))
+        del request
         try:
-            async with endpoint.client.stream("POST", url, content=body, headers=_headers(route)) as answer:
+            async with contextlib.aclosing(await endpoint.client.send(sent, stream=True)) as answer:
+                sent = answer.request = httpx.Request("POST", url)  # without the body: see `stream`
                 if answer.status_code != httpx.codes.OK:
                     raise error_of_response(answer.status_code, answer.headers, await answer.aread(), self._clock())
                 yield answer

@@ -1,4 +1,4 @@
-"""What the Developer API takes, field by field, as of google-genai 3.4. A test holds these tables to the SDK's types.
+"""What the Developer API takes, field by field, as of google-genai 3.4. A test holds these tables to its types.
 
 Names are camelCase. A path joins them with dots and leaves lists out: `tools.functionDeclarations.parameters`.
 """
@@ -35,7 +35,6 @@ GENERATION_FIELDS = frozenset(
 #: Fields of a config that stand beside `generationConfig`.
 TOP_LEVEL_FIELDS = frozenset(
     {
-        "systemInstruction",
         "safetySettings",
         "tools",
         "toolConfig",
@@ -47,17 +46,9 @@ TOP_LEVEL_FIELDS = frozenset(
     }
 )
 
-#: Fields that steer the SDK's own client, with the one value that asks for what happens here anyway.
-SDK_FIELDS: dict[str, object] = {
-    "automaticContinuation": False,
-    "automaticFunctionCalling": {"disable": True},
-    "shouldReturnHttpResponse": False,
-}
-
-#: Paths the SDK refuses for the Developer API, and `httpOptions`, which would redirect the request.
+#: Paths google-genai refuses for the Developer API.
 REFUSED = frozenset(
     {
-        "httpOptions",
         "routingConfig",
         "modelSelectionConfig",
         "audioTimestamp",
@@ -85,46 +76,6 @@ REFUSED = frozenset(
         "tools.googleMaps.authConfig.oidcConfig",
         "contents.parts.functionCall.partialArgs",
         "contents.parts.functionCall.willContinue",
-    }
-)
-
-#: Paths whose values hold names of the caller's own and are not spelled anew.
-VERBATIM = frozenset(
-    {
-        "labels",
-        "responseJsonSchema",
-        "tools.functionDeclarations.parametersJsonSchema",
-        "tools.functionDeclarations.responseJsonSchema",
-        "tools.mcpServers.streamableHttpTransport.headers",
-        "contents.parts.partMetadata",
-        "contents.parts.functionCall.args",
-        "contents.parts.functionResponse.response",
-        "contents.parts.toolCall.args",
-        "contents.parts.toolResponse.response",
-    }
-)
-
-#: Paths that hold a Schema.
-SCHEMAS = frozenset({"tools.functionDeclarations.parameters", "tools.functionDeclarations.response"})
-
-#: Fields that hold names of an enumeration, which the API spells in capitals; `serviceTier` alone is lower case.
-ENUMS = frozenset(
-    {
-        "behavior",
-        "category",
-        "contentLayers",
-        "disabledSafetyPolicies",
-        "environment",
-        "language",
-        "level",
-        "mediaProcessing",
-        "mediaResolution",
-        "mode",
-        "outcome",
-        "scheduling",
-        "thinkingLevel",
-        "threshold",
-        "toolType",
     }
 )
 

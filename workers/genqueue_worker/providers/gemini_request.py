@@ -1,21 +1,20 @@
 """A request as Gemini's Developer API takes it: the body google-genai sends for the same input.
 
-The body differs from the SDK's in spelling alone: below its first levels the SDK sends snake_case, which the API
-reads as well (protobuf's JSON form allows both); here every name is camelCase, as the REST reference has it.
-Unknown names below the first level pass: they are the API's to judge.
+The SDK has spelled it (`genqueue.spelling`): every name is camelCase, as the REST reference has it, where google-genai
+sends snake_case below its first levels; the API reads both. Unknown names below the first level pass: they are the
+API's to judge. What only a worker knows is what the Developer API does not take.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from genqueue.spelling import VERBATIM
 from genqueue_worker.providers import gemini_fields as known
 from genqueue_worker.providers.errors import ProviderError
-from genqueue_worker.providers.gemini_schema import response_schema, spell_schema
+from genqueue_worker.providers.gemini_schema import response_schema
 from genqueue_worker.providers.seam import ProviderRequest
-from genqueue_worker.providers.spelling import camel
 
 #: One path segment, optionally in one of the two collections: nothing in it can lead out of the URL's path.
 _MODEL_NAME = re.compile(r"(?:(?:models|tunedModels)/)?[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*", re.ASCII)
@@ -39,82 +38,42 @@ def encode_body(request: ProviderRequest) -> bytes:
     Raises:
         ProviderError: `unsupported_field`, naming a field the Developer API does not take, or `invalid_request`.
     """
-    config = _config_of(request)
-    body: dict[str, Any] = {"contents": _spelled(request.contents, "contents")}
+    body: dict[str, Any] = {"contents": request.contents}
+    _refuse(request.contents, "contents")
+    if request.system_instruction is not None:
+        _refuse(request.system_instruction, "contents")
+        body["systemInstruction"] = request.system_instruction
     generation: dict[str, Any] = {}
-    for name, value in config.items():
+    for name, value in request.config.items():
         if name in known.GENERATION_FIELDS:
             generation[name] = _field(name, value)
         elif name in known.TOP_LEVEL_FIELDS:
             body[name] = _field(name, value)
-        elif name not in known.SDK_FIELDS or value != known.SDK_FIELDS[name]:
+        else:
             raise known.unsupported(name)
-    if body.get("tools") == []:
-        del body["tools"]
-    if config:
+    if generation:
         body["generationConfig"] = generation
     return msgspec.json.encode(body)
 
 
-def _config_of(request: ProviderRequest) -> dict[str, Any]:
-    config = {camel(name): value for name, value in request.config.items() if value is not None}
-    if request.system_instruction is not None:
-        if "systemInstruction" in config:
-            message = "The system instruction is given twice: in the request and in its config"
-            raise ProviderError("invalid_request", message)
-        config["systemInstruction"] = request.system_instruction
-    return config
-
-
 def _field(name: str, value: Any) -> Any:
-    if name == "responseSchema" and isinstance(value, dict):
+    if name == "responseSchema":
         return response_schema(value)
-    if isinstance(value, str):
-        value = _completed(name, value)
-    spelled = _spelled(value, "contents" if name == "systemInstruction" else name)
-    return _with_functions_in_one_tool(spelled) if name == "tools" else spelled
+    _refuse(value, name)
+    return _with_functions_in_one_tool(value) if name == "tools" else value
 
 
-def _completed(name: str, value: str) -> Any:
-    """Write out the short forms the SDK takes."""
-    match name:
-        case "systemInstruction":
-            return {"role": "user", "parts": [{"text": value}]}
-        case "speechConfig":
-            return {"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": value}}}
-        case "cachedContent":
-            return value if "/" in value else f"cachedContents/{value}"
-        case "serviceTier":
-            return value.lower()
-    return value
-
-
-def _spelled(value: Any, path: str) -> Any:
-    """Spell the names below `path`; refuse those the API does not take, leave out what is null."""
-    if path in known.VERBATIM:
-        return value
-    if path in known.SCHEMAS:
-        return spell_schema(value)
+def _refuse(value: Any, path: str) -> None:
+    """Raise for a field below `path` that the API does not take."""
     if isinstance(value, list):
-        return [_spelled(item, path) for item in value]
-    if isinstance(value, dict):
-        return _spelled_fields(value, path)
-    if isinstance(value, str) and path.rpartition(".")[2] in known.ENUMS:
-        return value.upper()
-    return value
-
-
-def _spelled_fields(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
-    spelled = {}
-    for key, value in fields.items():
-        if value is None:
-            continue
-        name = camel(key)
-        inner = f"{path}.{name}"
-        if inner in known.REFUSED:
-            raise known.unsupported(inner)
-        spelled[name] = _spelled(value, inner)
-    return spelled
+        for item in value:
+            _refuse(item, path)
+    elif isinstance(value, dict) and path not in VERBATIM:
+        for name, inner in value.items():
+            below = f"{path}.{name}"
+            if below in known.REFUSED:
+                raise known.unsupported(below)
+            _refuse(inner, below)
 
 
 def _with_functions_in_one_tool(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:

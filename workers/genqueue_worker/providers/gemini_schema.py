@@ -1,49 +1,26 @@
-"""JSON Schema as Gemini's `Schema` takes it. Pure; does what google-genai does to a `response_schema`."""
+"""JSON Schema as Gemini's `Schema` takes it. Pure; does what google-genai does to a `response_schema`.
+
+Keywords and types come spelled as Gemini's (`genqueue.schema`), with the order of properties written down.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from genqueue_worker.providers.gemini_fields import unsupported
-from genqueue_worker.providers.spelling import camel
 
 Schema = dict[str, Any]
 
-#: Keywords whose values are not schemas and stay as they are, whatever keys they hold.
-_VERBATIM = frozenset({"default", "example", "enum", "required", "propertyOrdering", "additionalProperties"})
-
 
 def response_schema(schema: Mapping[str, Any]) -> Schema:
-    """Inline `$defs`, turn null types into `nullable`, one-valued constants into enums, and keep property order.
+    """Inline `$defs`, turn null types into `nullable`, and one-valued constants into enums.
 
     Raises:
         ProviderError: `unsupported_field` for `additionalProperties`, which the Developer API does not take here.
     """
     definitions = schema.get("$defs") or {}
     root = {key: value for key, value in schema.items() if key != "$defs"}
-    resolved: Schema = spell_schema(_Resolver(definitions, frozenset()).resolve(root))
-    return resolved
-
-
-def spell_schema(schema: Any) -> Any:
-    """Spell keywords in camelCase and types in capitals; names of properties and values stay as they are."""
-    if isinstance(schema, list):
-        return [spell_schema(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        keyword: _spell_keyword(keyword, value)
-        for keyword, value in ((camel(key), value) for key, value in schema.items())
-        if value is not None
-    }
-
-
-def _spell_keyword(keyword: str, value: Any) -> Any:
-    if keyword == "type" and isinstance(value, str):
-        return value.upper()
-    if keyword in {"properties", "defs"} and isinstance(value, dict):
-        return {name: spell_schema(schema) for name, schema in value.items()}
-    return value if keyword in _VERBATIM else spell_schema(value)
+    return _Resolver(definitions, frozenset()).resolve(root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +31,15 @@ class _Resolver:
     open_refs: frozenset[str]
 
     def resolve(self, schema: Schema) -> Schema:
-        schema = _without_null_type({camel(key): value for key, value in schema.items() if value is not None})
-        if schema.get("additionalProperties"):
+        schema = _without_null_type(dict(schema))
+        if schema.pop("additionalProperties", False):  # without them is how Gemini answers anyway
             raise unsupported("responseSchema.additionalProperties")
         if "$ref" in schema:
             rest = {key: value for key, value in schema.items() if key != "$ref"}
             return rest | self._referred(schema["$ref"])
         if "anyOf" in schema:
             return schema | {"anyOf": [self._sub_schema(item) for item in schema["anyOf"]]}
-        kind = str(schema.get("type")).upper()
+        kind = schema.get("type")
         if kind == "STRING" and "const" in schema:
             schema["enum"] = [schema.pop("const")]
         if kind == "OBJECT":
@@ -74,8 +51,6 @@ class _Resolver:
     def _resolve_object(self, schema: Schema) -> Schema:
         if (properties := schema.get("properties")) is not None:
             schema["properties"] = {name: self._sub_schema(item) for name, item in properties.items()}
-            if len(properties) > 1:
-                schema.setdefault("propertyOrdering", list(properties))
         return schema
 
     def _resolve_array(self, schema: Schema) -> Schema:
@@ -98,13 +73,14 @@ class _Resolver:
 
 
 def _without_null_type(schema: Schema) -> Schema:
-    if schema.get("type") == "null":
+    if schema.get("type") == "NULL":
         return {key: value for key, value in schema.items() if key != "type"} | {"nullable": True}
     choices = schema.get("anyOf", ())
-    others = [choice for choice in choices if choice.get("type") != "null"]
+    others = [choice for choice in choices if choice.get("type") != "NULL"]
     if len(others) == len(choices):
         return schema
     if len(others) == 1:
         rest = {key: value for key, value in schema.items() if key != "anyOf"}
-        return rest | {"nullable": True} | {camel(key): value for key, value in others[0].items()}
+        only: Schema = others[0]
+        return rest | {"nullable": True} | only
     return schema | {"nullable": True, "anyOf": others}

@@ -3,12 +3,12 @@
 What becomes of a part of the first candidate:
 
 - plain text is a `delta`, with `thought: true` a `thought`; empty text says nothing;
-- text that carries more (`thoughtSignature`, `partMetadata`) is a `delta` or `thought` and right after it a
-  `part` with everything but the text: it belongs to the text immediately before it;
-- anything else is a `part`, byte for byte as received.
+- text that carries more (`thoughtSignature`, `partMetadata`) is a `delta` or `thought` and right after it a part about
+  the "text" with everything else;
+- anything else, empty text that carries more too, is a part, byte for byte as received; what is empty says nothing.
 
-What belongs to the candidate and not to a part is the part `{"candidate": {...}}`, what belongs to a refused prompt
-`{"promptFeedback": {...}}`; a further candidate (`candidate_count`) is whole in `{"candidate": {"index": 1, ...}}`.
+What belongs to the candidate as a whole is a part about the "candidate", what belongs to a refused prompt a part about
+the "prompt"; a further candidate is whole in a part about the "candidate", and has an `index`.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini_errors import error_of
 from genqueue_worker.providers.seam import Chunk, Piece
 
-#: What a candidate tells besides its content. Safety ratings come with every answer and count only when they block.
+#: What a candidate tells besides its content.
 _CANDIDATE_EXTRAS = frozenset(
     {
         "finishMessage",
@@ -33,6 +33,14 @@ _CANDIDATE_EXTRAS = frozenset(
         "continuationToken",
     }
 )
+
+
+#: Ends after which the safety ratings, which come with every answer, say nothing.
+_HARMLESS = frozenset({None, "STOP", "MAX_TOKENS"})
+
+
+#: Fields of a part that say nothing without others; an empty text is known to be one.
+_IDLE = frozenset({"text", "thought"})
 
 
 class _Response(msgspec.Struct, rename="camel"):
@@ -92,7 +100,7 @@ def decode_chunk(data: bytes) -> Chunk:
         if data[:1] == b"[":  # as errors come when they come as bare JSON
             data = bytes(_list.decode(data)[0])
         return _chunk_of(_response.decode(data))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"A message of the stream cannot be read ({error})"
         raise ProviderError("malformed_chunk", message, retryable=True) from error
 
@@ -105,18 +113,18 @@ def _chunk_of(response: _Response) -> Chunk:
     for raw in response.candidates or ():
         candidate = _candidate.decode(raw)
         if candidate.index:
-            entries.append(_wrap("candidate", raw))
+            entries.append(Piece("part", json=_text(raw), about="candidate"))
             continue
         finish_reason = candidate.finish_reason or finish_reason
         if candidate.content is not None:
             for part in candidate.content.parts or ():
                 entries.extend(_pieces_of(part))
-        entries.extend(_extras_of(raw))
+        entries.extend(_extras_of(raw, candidate.finish_reason))
     block_reason = None
     if response.prompt_feedback is not UNSET and (feedback := _feedback.decode(response.prompt_feedback)):
         block_reason = feedback.block_reason
         if block_reason is not None:
-            entries.append(_wrap("promptFeedback", response.prompt_feedback))
+            entries.append(Piece("part", json=_text(response.prompt_feedback), about="prompt"))
     return Chunk(tuple(entries), finish_reason, response.usage_metadata, response.model_version, block_reason)
 
 
@@ -132,28 +140,27 @@ def _pieces_of(part: Raw) -> Iterator[Piece]:
 
 def _pieces_of_other(part: Raw) -> Iterator[Piece]:
     rich = _rich_text.decode(part)
-    if rich.text is None:
-        yield Piece("part", json=_text(part))
+    if not rich.text:
+        if any(bytes(value) != b"null" for name, value in _fields.decode(part).items() if name not in _IDLE):
+            yield Piece("part", json=_text(part))
         return
-    if rich.text:
-        yield Piece("thought" if rich.thought else "delta", rich.text)
-    rest = _fields.decode(part)
-    del rest["text"]
-    yield Piece("part", json=msgspec.json.encode(rest).decode())
+    yield Piece("thought" if rich.thought else "delta", rich.text)
+    rider = _fields.decode(part)
+    del rider["text"]
+    rider.pop("thought", None)  # said by the kind of the piece
+    yield Piece("part", json=msgspec.json.encode(rider).decode(), about="text")
 
 
-def _extras_of(candidate: Raw) -> Iterator[Piece]:
+def _extras_of(candidate: Raw, finish_reason: str | None) -> Iterator[Piece]:
     fields = _fields.decode(candidate)
     extras = {name: raw for name, raw in fields.items() if name in _CANDIDATE_EXTRAS and bytes(raw) != b"null"}
     ratings = fields.get("safetyRatings")
-    if ratings is not None and any(rating.blocked for rating in _ratings.decode(ratings) or ()):
-        extras["safetyRatings"] = ratings
+    if ratings is not None:
+        found = _ratings.decode(ratings) or ()
+        if any(rating.blocked for rating in found) or (found and finish_reason not in _HARMLESS):
+            extras["safetyRatings"] = ratings
     if extras:
-        yield Piece("part", json=msgspec.json.encode({"candidate": extras}).decode())
-
-
-def _wrap(name: str, raw: Raw) -> Piece:
-    return Piece("part", json=f'{{"{name}":{_text(raw)}}}')
+        yield Piece("part", json=msgspec.json.encode(extras).decode(), about="candidate")
 
 
 def _text(raw: Raw) -> str:

@@ -55,11 +55,17 @@ async def probe(route: Route, timeout: float) -> Probe:
 async def _ask(route: Route, timeout: float) -> httpx.Response:
     url = f"{route.base_url.rstrip('/')}/v1beta/models?pageSize=1"
     headers = {"x-goog-api-key": route.api_key, "accept-encoding": "identity"}
-    transport = _transport(route, timeout)
-    async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113 - the connection keeps time
+    async with connect(route, timeout) as client:
         return await client.get(url, headers=headers)
 
 
-def _transport(route: Route, timeout: float) -> ConnectionTransport:
+def connect(route: Route, timeout: float) -> httpx.AsyncClient:
+    """Return a client with one connection to a route, made as the fleet's are; `timeout` bounds each wait, in seconds.
+
+    Raises:
+        OSError: the route's certificate cannot be read.
+    """
     authority = Path(route.ca_file).read_bytes() if route.ca_file is not None else None
-    return ConnectionTransport(ConnectionOptions(connect_timeout=timeout, read_timeout=timeout, ca_pem=authority))
+    options = ConnectionOptions(connect_timeout=timeout, read_timeout=timeout, ca_pem=authority)
+    transport = ConnectionTransport(options)
+    return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113 - the connection keeps time

@@ -11,11 +11,16 @@ from genqueue_worker.providers.errors import ProviderError
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One thing said: `text` of a `delta` or a `thought`, or `json` of a `part`, as the provider spelled it."""
+    """One thing said: `text` of a `delta` or a `thought`, or `json` of a `part`, as the provider spelled it.
+
+    `about` says what the JSON of a part is: a whole "part" of the turn, the fields that belong to the "text" piece
+    immediately before it, what is said about the whole "candidate", or about a blocked "prompt".
+    """
 
     kind: Literal["delta", "thought", "part"]
     text: str = ""
     json: str = ""
+    about: Literal["part", "text", "candidate", "prompt"] = "part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """Hold what to generate; `contents` in Gemini's REST shape, `config` with google-genai's snake_case names."""
+    """Hold what to generate: contents and config in Gemini's REST spelling, as `genqueue.request` writes them."""
 
     model: str
     contents: list[dict[str, Any]]
@@ -62,6 +67,14 @@ class Provider(Protocol):
         Raises:
             ProviderError: the provider refused, broke off, or ended without saying why.
         """
+        ...
+
+    async def upload(self, data: bytes, mime_type: str, route: Route) -> str:
+        """Upload what is too large for a request and return the URI it can be named by; raises ProviderError."""
+        ...
+
+    async def discard(self, uri: str, route: Route) -> None:
+        """Delete an upload; raises ProviderError."""
         ...
 
 

@@ -56,68 +56,50 @@ def test_a_model_name_cannot_change_the_url(model):
 @pytest.mark.parametrize(
     ("config", "field"),
     [
-        ({"http_options": {"base_url": "https://elsewhere"}}, "httpOptions"),
-        ({"automatic_function_calling": {"maximum_remote_calls": 3}}, "automaticFunctionCalling"),
-        ({"automatic_continuation": True}, "automaticContinuation"),
-        ({"should_return_http_response": True}, "shouldReturnHttpResponse"),
+        ({"httpOptions": {"baseUrl": "https://elsewhere"}}, "httpOptions"),
+        ({"automaticContinuation": True}, "automaticContinuation"),
         ({"temprature": 1}, "temprature"),
-        ({"tools": [{"google_maps": {"auth_config": {"oauthConfig": {}}}}]}, "tools.googleMaps.authConfig.oauthConfig"),
-        ({"response_schema": {"type": "object", "additionalProperties": True}}, "responseSchema.additionalProperties"),
+        ({"tools": [{"googleMaps": {"authConfig": {"oauthConfig": {}}}}]}, "tools.googleMaps.authConfig.oauthConfig"),
+        ({"responseSchema": {"type": "OBJECT", "additionalProperties": True}}, "responseSchema.additionalProperties"),
     ],
 )
 def test_what_the_api_does_not_take_is_refused_by_name(config, field):
-    """Unknown fields, fields of the SDK's own client and fields of other APIs are named."""
+    """Unknown fields, fields of google-genai's own client and fields of other APIs are named."""
     with pytest.raises(ProviderError) as raised:
         encode_body(ProviderRequest("m", CONTENTS, None, config))
     assert (raised.value.code, raised.value.retryable) == ("unsupported_field", False)
     assert f" no {field};" in raised.value.message
 
 
-def test_settings_of_the_sdks_client_that_ask_for_nothing_are_left_out():
-    """What would happen anyway may be asked for."""
-    config = {
-        "automatic_function_calling": {"disable": True},
-        "automatic_continuation": False,
-        "should_return_http_response": False,
-        "temperature": None,
-        "tools": [],
-    }
-    assert json.loads(encode_body(ProviderRequest("m", CONTENTS, None, config))) == {
-        "contents": CONTENTS,
-        "generationConfig": {},
-    }
+def test_without_a_config_there_are_contents_alone():
+    """Nothing is sent that nobody said."""
+    assert json.loads(encode_body(ProviderRequest("m", CONTENTS))) == {"contents": CONTENTS}
 
 
-def test_a_system_instruction_is_given_once():
-    """Two of them are a mistake, not a choice of ours."""
-    request = ProviderRequest("m", CONTENTS, {"parts": []}, {"system_instruction": "be brief"})
-    with pytest.raises(ProviderError, match=r"^invalid_request: .*given twice"):
-        encode_body(request)
-
-
-def test_what_is_the_callers_own_keeps_its_names_and_nulls():
-    """Arguments, answers of functions, JSON schemas and labels are not spelled anew."""
-    own = {"snake_key": None, "Camel": [{"in_ner": 1.0}]}
+def test_what_is_the_callers_own_is_not_looked_into():
+    """Arguments, answers of functions and labels may hold names that the API refuses elsewhere."""
+    own = {"partialArgs": None, "willContinue": [{"in_ner": 1.0}]}
     parts = [
-        {"functionCall": {"name": "f", "args": own}},
-        {"function_response": {"name": "f", "response": own, "will_continue": False}},
-        {"text": "t", "part_metadata": own},
-    ]
-    config = {"response_json_schema": own, "labels": {"a_b": "c"}}
-    body = json.loads(encode_body(ProviderRequest("m", [{"parts": parts}], None, config)))
-    assert body["contents"][0]["parts"] == [
         {"functionCall": {"name": "f", "args": own}},
         {"functionResponse": {"name": "f", "response": own, "willContinue": False}},
         {"text": "t", "partMetadata": own},
     ]
-    assert body["generationConfig"] == {"responseJsonSchema": own}
+    body = json.loads(encode_body(ProviderRequest("m", [{"parts": parts}], None, {"labels": {"a_b": "c"}})))
+    assert body["contents"][0]["parts"] == parts
     assert body["labels"] == {"a_b": "c"}
+
+
+def test_declarations_of_functions_are_gathered_in_one_tool():
+    """The API refuses several tools that declare functions."""
+    tools = [{"functionDeclarations": [{"name": "f"}]}, {"googleSearch": {}}, {"functionDeclarations": [{"name": "g"}]}]
+    body = json.loads(encode_body(ProviderRequest("m", CONTENTS, None, {"tools": tools})))
+    assert body["tools"] == [{"googleSearch": {}}, {"functionDeclarations": [{"name": "f"}, {"name": "g"}]}]
 
 
 def test_an_optional_choice_keeps_its_choices():
     """Where the SDK loses the choices of a choice inside an optional value, ours keeps them."""
-    inner = {"anyOf": [{"type": "number"}, {"type": "string"}]}
-    config = {"response_schema": {"anyOf": [inner, {"type": "null"}]}}
+    inner = {"anyOf": [{"type": "NUMBER"}, {"type": "STRING"}]}
+    config = {"responseSchema": {"anyOf": [inner, {"type": "NULL"}]}}
     body = json.loads(encode_body(ProviderRequest("m", CONTENTS, None, config)))
     assert body["generationConfig"]["responseSchema"] == {
         "anyOf": [{"type": "NUMBER"}, {"type": "STRING"}],
@@ -125,10 +107,18 @@ def test_an_optional_choice_keeps_its_choices():
     }
 
 
+def test_that_an_object_is_closed_need_not_be_said():
+    """The API takes no additionalProperties; that there are none is how it answers anyway."""
+    schema = {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}
+    config = {"responseSchema": {**schema, "additionalProperties": False}}
+    body = json.loads(encode_body(ProviderRequest("m", CONTENTS, None, config)))
+    assert body["generationConfig"]["responseSchema"] == schema
+
+
 def test_the_contracts_request_is_read_and_what_it_adds_is_left_out():
     """The stored JSON becomes a request; versions may add fields."""
-    raw = b'{"v":1,"model":"m","contents":[{"parts":[]}],"config":{"top_p":1},"added":true}'
-    assert decode_request(raw) == ProviderRequest("m", [{"parts": []}], None, {"top_p": 1})
+    raw = b'{"v":1,"model":"m","contents":[{"parts":[]}],"config":{"topP":1},"added":true}'
+    assert decode_request(raw) == ProviderRequest("m", [{"parts": []}], None, {"topP": 1})
 
 
 @pytest.mark.parametrize("raw", [b"{", b"{}", b'{"model":1,"contents":[]}'])

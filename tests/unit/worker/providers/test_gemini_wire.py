@@ -42,43 +42,61 @@ def test_other_parts_pass_byte_for_byte(part):
 
 
 def test_what_text_carries_besides_follows_it():
-    """A signature on a text part is a part of its own right after the text, verbatim, and without the text."""
+    """What a text part has besides comes right after the text, verbatim, and says that it belongs to the text."""
     assert entries(
         '{"text":"a","thoughtSignature": "+/8A=="}', '{"thought":true,"text":"t","partMetadata":{"k":1}}'
     ) == [
         Piece("delta", "a"),
-        Piece("part", json='{"thoughtSignature":"+/8A=="}'),
+        Piece("part", json='{"thoughtSignature":"+/8A=="}', about="text"),
         Piece("thought", "t"),
-        Piece("part", json='{"thought":true,"partMetadata":{"k":1}}'),
+        Piece("part", json='{"partMetadata":{"k":1}}', about="text"),
     ]
 
 
+@pytest.mark.parametrize("part", ["{}", '{"text":null}', '{"thought":true}', '{"text":"","inlineData":null}'])
+def test_a_part_that_says_nothing_is_none(part):
+    """The next request could not give it back: the API takes no part without anything in it."""
+    assert entries(part) == []
+
+
 def test_a_signature_on_empty_text_is_kept():
-    """Gemini closes many answers with an empty text that carries the signature."""
-    assert entries('{"text":"","thoughtSignature":"s"}') == [Piece("part", json='{"thoughtSignature":"s"}')]
+    """Gemini closes many answers with an empty text that carries the signature: a part as it was."""
+    part = '{"text":"", "thoughtSignature":"s"}'
+    assert entries(part) == [Piece("part", json=part)]
 
 
 def test_what_a_candidate_tells_besides_its_content_is_a_part():
-    """Citations, grounding and the like are kept under `candidate`; nulls and harmless ratings are not."""
+    """Citations, grounding and the like are about the candidate; nulls and harmless ratings are not kept."""
     citations = '{"citations": [{"uri":"u"}]}'
     found = entries(citationMetadata=citations, groundingMetadata="null", safetyRatings='[{"category":"C"}]')
-    assert found == [Piece("part", json=f'{{"candidate":{{"citationMetadata":{citations}}}}}')]
+    assert found == [Piece("part", json=f'{{"citationMetadata":{citations}}}', about="candidate")]
 
 
-def test_ratings_that_block_are_kept():
-    """The ratings of a candidate that was stopped for safety say which one stopped it."""
-    ratings = '[{"category":"C"},{"category":"D","blocked":true}]'
-    body = f'{{"candidates":[{{"finishReason":"SAFETY","safetyRatings":{ratings}}}]}}'
+@pytest.mark.parametrize(
+    ("reason", "ratings", "kept"),
+    [
+        ("SAFETY", '[{"category":"C"},{"category":"D","blocked":true}]', True),
+        ("STOP", '[{"category":"D","blocked":true}]', True),
+        ("SAFETY", '[{"category":"C","probability":"HIGH"}]', True),
+        ("STOP", '[{"category":"C","probability":"LOW"}]', False),
+        ("MAX_TOKENS", '[{"category":"C"}]', False),
+        ("SAFETY", "[]", False),
+    ],
+)
+def test_ratings_that_count_are_kept(reason, ratings, kept):
+    """The ratings of a candidate that was stopped for safety say which one stopped it; those of others say nothing."""
+    body = f'{{"candidates":[{{"finishReason":"{reason}","safetyRatings":{ratings}}}]}}'
     chunk = decode_chunk(body.encode())
-    assert chunk.finish_reason == "SAFETY"
-    assert chunk.entries == (Piece("part", json=f'{{"candidate":{{"safetyRatings":{ratings}}}}}'),)
+    assert chunk.finish_reason == reason
+    piece = Piece("part", json=f'{{"safetyRatings":{ratings}}}', about="candidate")
+    assert chunk.entries == ((piece,) if kept else ())
 
 
 def test_further_candidates_are_kept_whole():
     """Only the first candidate is the answer; another one is a part, and its end does not end the stream."""
     other = '{"index":1,"content":{"parts":[{"text":"b"}]},"finishReason":"STOP"}'
     chunk = decode_chunk(f'{{"candidates":[{other},{{"index":0,"content":{{"parts":[{{"text":"a"}}]}}}}]}}'.encode())
-    assert chunk.entries == (Piece("part", json=f'{{"candidate":{other}}}'), Piece("delta", "a"))
+    assert chunk.entries == (Piece("part", json=other, about="candidate"), Piece("delta", "a"))
     assert chunk.finish_reason is None
 
 
@@ -94,7 +112,7 @@ def test_a_refused_prompt_says_why():
     feedback = '{"blockReason":"PROHIBITED_CONTENT","safetyRatings":[]}'
     chunk = decode_chunk(f'{{"promptFeedback":{feedback}}}'.encode())
     assert chunk.block_reason == "PROHIBITED_CONTENT"
-    assert chunk.entries == (Piece("part", json=f'{{"promptFeedback":{feedback}}}'),)
+    assert chunk.entries == (Piece("part", json=feedback, about="prompt"),)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +136,17 @@ def test_an_error_object_is_raised(code, retryable):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[1]", b'{"candidates":[{"content":7}]}', b'{"modelVersion":"\xff"}', b"<html>"]
+    "body",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b'{"candidates":[{"content":7}]}',
+        b'{"modelVersion":"\xff"}',
+        b"<html>",
+        b'{"candidates":[' + 10_000 * b"[" + 10_000 * b"]" + b"]}",
+    ],
+    ids=lambda body: body[:30],
 )
 def test_what_is_no_message_is_a_retryable_error(body):
     """Broken JSON, another shape and broken UTF-8 end the attempt, not the job."""

@@ -1,7 +1,8 @@
-"""google-genai builds the request for the same input; ours must say the same.
+"""google-genai builds the request for the same input; ours, spelled by our SDK and built by the worker, says the same.
 
-The SDK's own types say which fields there are: every one is tried alone, and many together. The two bodies differ in
-the spelling of nested names alone, so they are compared twice: as the SDK's types read them, and value by value.
+Its types say which fields there are: every one is tried alone, and many together. The two bodies differ in the spelling
+of nested names, and in what means the same as leaving it out, so they are compared without that, and twice: as
+google-genai's types read them, and value by value.
 """
 
 import asyncio
@@ -23,10 +24,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
+from genqueue.config import CLIENT_FIELDS
+from genqueue.names import camel
+from genqueue.request import build_request
 from genqueue_worker.providers import gemini_fields as known
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini_request import encode_body
-from genqueue_worker.providers.seam import ProviderRequest
+from genqueue_worker.providers.seam import decode_request
 
 MODEL = "gemini-3-pro-preview"
 CONTENTS = [{"role": "user", "parts": [{"text": "hi"}]}]
@@ -41,6 +45,21 @@ ENDS = {
     str: st.sampled_from(["", "a", "snake_case", "é\u2028"]),
     bytes: st.sampled_from(["", "AQI=", "-_8A"]),
     dt.datetime: st.just("2026-01-02T03:04:05+00:00"),
+}
+#: Values of fields that our SDK holds to Gemini's ranges.
+RANGES = {
+    "temperature": st.sampled_from([0, 0.5, 2.0]),
+    "topP": st.sampled_from([0.0, 0.5, 1]),
+    "topK": st.sampled_from([0, 0.5, 40.0]),
+    "candidateCount": st.just(1),
+    "maxOutputTokens": st.integers(1, 9),
+    "logprobs": st.integers(0, 20),
+    "presencePenalty": st.sampled_from([-2, 0.5]),
+    "frequencyPenalty": st.sampled_from([-2, 0.5]),
+    "responseModalities": st.sampled_from(["TEXT", "IMAGE"]),
+    "responseMimeType": st.sampled_from(["application/json", "text/x.enum"]),
+    "cachedContent": st.sampled_from(["a", "cachedContents/a"]),
+    "contents.role": st.sampled_from(["user", "model"]),
 }
 OBJECTS = st.dictionaries(
     st.sampled_from(["snake_key", "camelKey", "x"]), st.sampled_from([1, "v", [2], {"in_ner": 0}])
@@ -86,6 +105,10 @@ RESPONSE_SCHEMAS = st.recursive(
 )
 # A dict that stands in two places is reduced in one only by the SDK; in a request as it is written there is none.
 RESPONSE_SCHEMAS = RESPONSE_SCHEMAS.map(lambda schema: json.loads(json.dumps({**schema, "$defs": {"Node": NODE}})))
+
+
+#: What steers google-genai's own client, which our SDK refuses.
+OUR_OWN_MATTER = {camel(name) for name in CLIENT_FIELDS}
 
 
 class Sdk:
@@ -153,6 +176,8 @@ def fields_of(model):
 
 def values_of(path, kind):
     """Return a strategy for the values of a field, in the spelling a caller may use."""
+    if path in RANGES:
+        return RANGES[path]
     if path == "responseSchema":
         return RESPONSE_SCHEMAS
     if kind is types.Schema:
@@ -169,7 +194,7 @@ def models(path, model):
     fields = {}
     for name, kind, many in fields_of(model):
         inner = f"{path}.{to_camel(name)}".removeprefix(".")
-        if inner not in known.REFUSED and inner not in known.SDK_FIELDS:
+        if inner not in known.REFUSED and inner not in OUR_OWN_MATTER:
             values = values_of(inner, kind)
             fields[name] = st.lists(values, max_size=2) if many else values
     few = st.dictionaries(st.sampled_from(sorted(fields)), st.booleans(), max_size=4) if fields else st.just({})
@@ -200,23 +225,49 @@ def smallest(path, kind):
         return typing.get_args(kind)[0]
     if path == "httpOptions":
         return {"timeout": 1000}
+    if path in RANGES:
+        return {"responseMimeType": "application/json", "responseModalities": "TEXT", "cachedContent": "a"}.get(path, 1)
     ends = {bool: True, int: 1, float: 0.5, str: "text", bytes: "AQI=", dt.datetime: "2026-01-02T03:04:05+00:00"}
     return ends.get(kind, {"own_key": 1} if path not in HEADERS else {"own_key": "v"})
 
 
-#: What steers the SDK's own client: `test_gemini_request` says what becomes of it.
-OUR_OWN_MATTER = {*known.SDK_FIELDS, "httpOptions"}
 HEADERS = {"labels", "tools.mcpServers.streamableHttpTransport.headers"}
 CONFIG_FIELDS = {
     path: value
     for path, value in paths_below("", types.GenerateContentConfig)
-    if not path.startswith("systemInstruction.parts.")  # a content like others: see PART_FIELDS
+    if not path.startswith("systemInstruction.")  # a content like others: see PART_FIELDS
 }
-PART_FIELDS = dict(paths_below("contents", types.Content))
+PART_FIELDS = dict(paths_below("contents.parts", types.Part))
+
+
+def without_defaults(body):
+    """Return google-genai's body without what means the same as leaving it out, and with what our SDK adds."""
+    nothing = [[], {}]
+    generation = {
+        name: value
+        for name, value in body.get("generationConfig", {}).items()
+        if (value not in nothing or name in {"responseSchema", "responseJsonSchema"})
+        and (name, value) not in [("candidateCount", 1), ("responseLogprobs", False)]
+        and (name, value) != ("enableEnhancedCivicAnswers", False)
+    }
+    if generation.keys() & {"responseSchema", "responseJsonSchema"}:
+        generation.setdefault("responseMimeType", "application/json")
+    rest = {name: value for name, value in body.items() if value not in nothing}
+    for content in [*rest["contents"], *([rest["systemInstruction"]] if "systemInstruction" in rest else ())]:
+        content["parts"] = [
+            {name: value for name, value in part.items() if (name, value) != ("thought", False)}
+            for part in content["parts"]
+        ]
+    rest.get("systemInstruction", {}).pop("role", None)
+    for content in rest["contents"]:
+        content.setdefault("role", "user")
+    rest.pop("generationConfig", None)
+    # Of a config that says nothing, google-genai sends an empty generationConfig.
+    return {**rest, "generationConfig": generation} if generation else rest
 
 
 def canonical(body):
-    """Return a body as the SDK's own types read it, under the names it has at the first two levels."""
+    """Return a body as google-genai's types read it, under the names it has at the first two levels."""
     generation = dict(body.get("generationConfig", {}))
     schema = generation.pop("responseSchema", None)
     rest = {name: value for name, value in body.items() if name not in {"contents", "generationConfig"}}
@@ -241,21 +292,22 @@ def leaves(value):
 
 
 def ours(contents, config, instruction=None):
-    """Return the body of our own."""
-    return json.loads(encode_body(ProviderRequest(MODEL, contents, instruction, config)))
+    """Return the body of our own: spelled by the SDK, stored, read and built by the worker."""
+    request = build_request(contents, model=MODEL, system_instruction=instruction, config=config)
+    return json.loads(encode_body(decode_request(request.encode())))
 
 
 def assert_same(sdk, contents, config):
     """Compare the two bodies for one input."""
     # The SDK works on its caller's schema: each gets one of its own.
-    theirs, own = sdk.body(contents, copy.deepcopy(config)), ours(contents, copy.deepcopy(config))
+    theirs, own = without_defaults(sdk.body(contents, copy.deepcopy(config))), ours(contents, copy.deepcopy(config))
     assert canonical(own) == canonical(theirs)
     assert leaves(own) == leaves(theirs)
 
 
 def is_refused(path):
     """Say whether the tables refuse a path or one above it."""
-    names = path.replace("systemInstruction", "contents").split(".")
+    names = path.split(".")
     return any(".".join(names[:length]) in known.REFUSED for length in range(1, len(names) + 1))
 
 
@@ -268,7 +320,7 @@ def assert_refused(sdk, path, contents, config):
     assert refused.value.code == "unsupported_field"
     assert not refused.value.retryable
     field = re.search(r"takes no (\S+);", refused.value.message).group(1)
-    assert path.replace("systemInstruction", "contents").startswith(field)
+    assert path.startswith(field)
 
 
 @pytest.mark.parametrize("path", sorted(path for path in CONFIG_FIELDS if path.split(".")[0] not in OUR_OWN_MATTER))
@@ -283,17 +335,33 @@ def test_each_config_field_alone_is_sent_or_refused_as_the_sdk_does(sdk, path):
 @pytest.mark.parametrize("path", sorted(PART_FIELDS))
 def test_each_field_of_a_part_alone_is_sent_or_refused_as_the_sdk_does(sdk, path):
     """A field of a part keeps its place and its value, and is refused when the SDK refuses it."""
+    content = {"parts": [PART_FIELDS[path]]}
     if is_refused(path):
-        assert_refused(sdk, path, [PART_FIELDS[path]], {})
+        assert_refused(sdk, path, [content], {})
     else:
-        assert_same(sdk, [PART_FIELDS[path]], {"seed": 1})
+        assert_same(sdk, [content], {"seed": 1})
+
+
+def sound(content):
+    """Return a content that our SDK takes: with parts, each of which says something."""
+    parts = [part for part in content.get("parts", ()) if any(name != "thought" for name in part)]
+    return {**content, "parts": [part if part != {"text": ""} else {"text": "x"} for part in parts] or [{"text": "x"}]}
+
+
+def sound_config(config):
+    """Return a config that our SDK takes: with one schema of the answer, and an instruction that says something."""
+    schemas = [name for name in config if "chema" in name]
+    config = {name: value for name, value in config.items() if name not in schemas[1:]}
+    for name in config.keys() & {"system_instruction", "systemInstruction"}:
+        config[name] = sound(config[name])
+    return config
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(config=models("", types.GenerateContentConfig), content=models("contents", types.Content))
 def test_any_mixture_of_fields_makes_the_body_the_sdk_makes(sdk, config, content):
     """Many fields together, in either spelling, make the SDK's body."""
-    assert_same(sdk, [content, *CONTENTS], config)
+    assert_same(sdk, [sound(content), *CONTENTS], sound_config(config))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -306,12 +374,13 @@ def test_a_response_schema_is_reduced_as_the_sdk_reduces_it(sdk, schema):
 def test_an_empty_config_sends_no_generation_config(sdk):
     """Without a config there is no generationConfig, as with the SDK."""
     assert ours(CONTENTS, {}) == sdk.body(CONTENTS, None)
+    assert ours(CONTENTS, None) == sdk.body(CONTENTS, None)
 
 
 def test_the_requests_own_system_instruction_is_the_configs(sdk):
     """The instruction of the request goes where the SDK puts the config's."""
     instruction = {"parts": [{"text": "be brief"}]}
-    assert ours(CONTENTS, {}, instruction) == sdk.body(CONTENTS, {"system_instruction": instruction})
+    assert ours(CONTENTS, {}, instruction) == without_defaults(sdk.body(CONTENTS, {"system_instruction": instruction}))
 
 
 def test_enumerations_and_short_forms_are_completed_as_the_sdk_completes_them(sdk):
@@ -332,4 +401,5 @@ def test_the_tables_name_what_the_sdk_has():
     """Every field of the SDK's config is in exactly one table; free-form fields and enumerations are known."""
     fields = [to_camel(name) for name in types.GenerateContentConfig.model_fields]
     refused = [path for path in known.REFUSED if "." not in path]
-    assert sorted(fields) == sorted([*known.GENERATION_FIELDS, *known.TOP_LEVEL_FIELDS, *known.SDK_FIELDS, *refused])
+    ours_alone = [*OUR_OWN_MATTER, "systemInstruction"]
+    assert sorted(fields) == sorted([*known.GENERATION_FIELDS, *known.TOP_LEVEL_FIELDS, *ours_alone, *refused])

@@ -1,0 +1,137 @@
+"""Waiting for the ends of jobs, one or thousands, with one inbox and without reading their streams."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+from genqueue import events
+from genqueue.bells import parse_ring
+from genqueue.ear import Ear
+from genqueue.errors import ServerUnavailable, WaitTimeout
+from genqueue.patience import Limit, Outage
+from genqueue.result import ENDED
+from genqueue.steps import Pause, Read
+from genqueue.tail import POLL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from genqueue.patience import Patience
+    from genqueue.steps import Following, Operation
+    from genqueue.tail import Reference
+
+#: Jobs that one round trip asks about.
+BATCH: Final = 250
+
+
+def completions(references: Iterable[Reference], patience: Patience) -> Following[str, None]:
+    """Yield the id of each job as it ends, however it ends; those whose retention is over have ended too.
+
+    Raises:
+        WaitTimeout: the caller's timeout passed; never in front of ends that have come.
+        ServerUnavailable: the server was away for longer than the patience allows.
+    """
+    waiting = _Waiting(references, Limit(patience))
+    try:
+        while waiting.jobs:
+            yield from waiting.wait()
+    finally:
+        waiting.close()
+
+
+class _Waiting:
+    """The jobs whose ends are still to come.
+
+    Attributes:
+        jobs: where they are, by id.
+    """
+
+    def __init__(self, references: Iterable[Reference], limit: Limit) -> None:
+        self.jobs = {reference.job_id: reference for reference in references}
+        self._aboard: dict[str, list[Reference]] = {}
+        for reference in self.jobs.values():
+            self._aboard.setdefault(reference.bell, []).append(reference)
+        self._limit = limit
+        self._outage = Outage(limit.reconnect)
+        self._ear: Ear | None = None
+        self._behind = True
+        self._poll_at = 0.0
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._ear is not None:
+            self._ear.close()
+
+    def wait(self) -> Following[str, None]:
+        """Yield what ends next; raises as `completions`."""
+        overdue = self._limit.passed
+        if self._behind or overdue:
+            yield from self._look()
+        if not self.jobs:
+            return
+        if overdue:
+            raise self._timeout()
+        if not self._behind:
+            yield from self._listen()
+
+    def _look(self) -> Following[str, None]:
+        """Yield those that have ended; while the server is away, wait a little instead."""
+        self._behind = True
+        try:
+            remaining = list(self.jobs.values())
+            for start in range(0, len(remaining), BATCH):
+                for job_id in (yield from _ended(remaining[start : start + BATCH])):
+                    yield from self._tell(job_id)
+        except ServerUnavailable as away:
+            if self._limit.passed:
+                raise self._timeout() from away
+            yield Pause(self._limit.left(self._outage.note(away)))
+        else:
+            self._outage.end()
+            self._behind = False
+            self._poll_at = time.monotonic() + POLL
+
+    def _listen(self) -> Following[str, None]:
+        if self._ear is None:
+            bells = {reference.bell for reference in self.jobs.values()}
+            self._ear = Ear(tuple(bells), self._limit, ends_only=True)
+        until = math.inf if self._ear.deaf else max(0.0, self._poll_at - time.monotonic())
+        try:
+            heard = yield from self._ear.hear(self._limit.left(until))
+        except ServerUnavailable:
+            if not self._limit.passed:
+                raise
+            return
+        self._behind = heard.out_of_step or (heard.away is None and time.monotonic() >= self._poll_at)
+        for bell, payload in heard.rings:
+            yield from self._take(bell, payload)
+
+    def _take(self, bell: str, payload: bytes) -> Following[str, None]:
+        ring = parse_ring(payload)
+        if ring is None or ring.fields is None:
+            self._behind = True
+            return
+        event = events.of_fields(ring.id, ring.fields)
+        for reference in self._aboard[bell]:
+            if event.ends(reference.mark):
+                yield from self._tell(reference.job_id)
+
+    def _tell(self, job_id: str) -> Following[str, None]:
+        if self.jobs.pop(job_id, None) is not None:
+            yield job_id
+
+    def _timeout(self) -> WaitTimeout:
+        return WaitTimeout(next(iter(self.jobs)), self._limit.timeout)
+
+
+def _ended(references: list[Reference]) -> Operation[list[str]]:
+    commands = [
+        command
+        for reference in references
+        for command in (("HGET", reference.job_key, "left"), ("HGET", reference.flight_key, "state"))
+    ]
+    replies = yield Read(tuple(commands))
+    pairs = zip(references, replies[::2], replies[1::2], strict=True)
+    return [one.job_id for one, left, state in pairs if left is not None or state is None or state.decode() in ENDED]

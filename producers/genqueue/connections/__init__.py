@@ -1,0 +1,7 @@
+"""Carrying out steps: connections to the data server and the broker, blocking and asyncio."""
+
+from genqueue.connections.aio import AsyncConnection
+from genqueue.connections.blocking import BlockingConnection
+from genqueue.connections.server import connection_options, unavailable
+
+__all__ = ["AsyncConnection", "BlockingConnection", "connection_options", "unavailable"]

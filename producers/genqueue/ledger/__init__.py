@@ -1,0 +1,105 @@
+"""The ledger's commands as values: what to call, and what the replies mean. No I/O; `genqueue.scripts` runs the calls.
+
+Moments and durations are integer milliseconds here, as in the scripts. `now_ms` is the moment a call takes place;
+0, the default, is the server's own clock.
+"""
+
+from genqueue.ledger.attempt import (
+    Appended,
+    Claim,
+    Claimed,
+    Leases,
+    Outcome,
+    Refusal,
+    Settled,
+    Settlement,
+    append,
+    claim,
+    parse_append,
+    parse_claim,
+    parse_renew,
+    parse_settle,
+    renew,
+    settle,
+)
+from genqueue.ledger.departure import Departed, Reason, leave, parse_leave
+from genqueue.ledger.ended import Consumer, Ended, Start, acknowledge, parse_take, take
+from genqueue.ledger.entries import Entry, Value
+from genqueue.ledger.erasure import Erased, parse_purge, purge
+from genqueue.ledger.outbox import (
+    Completion,
+    Delivery,
+    Taking,
+    collect,
+    delivered,
+    due,
+    parse_collect,
+    parse_delivered,
+)
+from genqueue.ledger.partition import QueueReading, Sweep, mark, parse_marks, parse_sweep, sweep
+from genqueue.ledger.submission import (
+    CacheMode,
+    Policy,
+    Publication,
+    Store,
+    Submission,
+    Submitted,
+    parse_submit,
+    submit,
+)
+
+__all__ = [
+    "Appended",
+    "CacheMode",
+    "Claim",
+    "Claimed",
+    "Completion",
+    "Consumer",
+    "Delivery",
+    "Departed",
+    "Ended",
+    "Entry",
+    "Erased",
+    "Leases",
+    "Outcome",
+    "Policy",
+    "Publication",
+    "QueueReading",
+    "Reason",
+    "Refusal",
+    "Settled",
+    "Settlement",
+    "Start",
+    "Store",
+    "Submission",
+    "Submitted",
+    "Sweep",
+    "Taking",
+    "Value",
+    "acknowledge",
+    "append",
+    "claim",
+    "collect",
+    "delivered",
+    "due",
+    "leave",
+    "mark",
+    "parse_append",
+    "parse_claim",
+    "parse_collect",
+    "parse_delivered",
+    "parse_leave",
+    "parse_marks",
+    "parse_purge",
+    "parse_renew",
+    "parse_settle",
+    "parse_submit",
+    "parse_sweep",
+    "parse_take",
+    "purge",
+    "renew",
+    "settle",
+    "submit",
+    "sweep",
+    "take",
+]

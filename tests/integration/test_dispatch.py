@@ -1,0 +1,75 @@
+"""Ringing the broker: one message or thousands, and brokers that cannot be talked to."""
+
+import json
+
+import pytest
+import redis
+
+from genqueue.dispatch import BATCH, make_dispatcher
+from genqueue.errors import SettingsError
+from genqueue.ledger import Publication
+from genqueue_lab.fault_proxy import FaultProxy
+
+
+@pytest.fixture
+def broker(database_url):
+    """Return a client of the broker."""
+    with redis.Redis.from_url(database_url) as client:
+        yield client
+
+
+def publications(count):
+    """Return that many, on two queues in turn."""
+    return [Publication(f"3-{n:020x}", f"generate.{('high', 'low')[n % 2]}", n + 1) for n in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, BATCH + 3])
+def test_all_messages_arrive_in_order(broker, database_url, count):
+    """Each with the flight and its stamp, under an id of its own."""
+    dispatcher = make_dispatcher(database_url)
+    due = publications(count)
+    dispatcher.publish(due)
+    dispatcher.close()
+    for lane in ("high", "low"):
+        messages = [json.loads(raw)["headers"] for raw in reversed(broker.lrange(f"generate.{lane}", 0, -1))]
+        expected = [one for one in due if one.queue == f"generate.{lane}"]
+        assert [message["id"] for message in messages] == [f"{one.flight}.{one.stamp}" for one in expected]
+        assert [message["argsrepr"] for message in messages] == [f"('{one.flight}', {one.stamp})" for one in expected]
+
+
+def test_many_messages_are_one_round_trip(server, database_url):
+    """All of them are on the wire before the first is answered, which here none is."""
+    gathered = []
+
+    def gather(command):
+        gathered.extend([command] * (command[0] == b"LPUSH"))
+        return command[0] == b"LPUSH"
+
+    with FaultProxy(server.port) as proxy:
+        dispatcher = make_dispatcher(proxy.url(int(database_url.rpartition("/")[2])))
+        dispatcher.publish(publications(1))
+        proxy.fault("stall", gather, times=None)
+        dispatcher.publish(publications(BATCH))
+        dispatcher.close()
+    assert len(gathered) == BATCH
+
+
+def test_a_batch_that_is_cut_is_logged(server, database_url, caplog):
+    """What is lost of it is the sweep's."""
+    with FaultProxy(server.port) as proxy:
+        dispatcher = make_dispatcher(proxy.url(int(database_url.rpartition("/")[2])))
+        proxy.fault("after", lambda command: command[0] == b"LPUSH", times=None)
+        dispatcher.publish(publications(5))
+        dispatcher.close()
+    (record,) = [record for record in caplog.records if record.name == "genqueue.dispatch"]
+    assert "dispatch.failed messages=5" in record.getMessage()
+
+
+@pytest.mark.parametrize("option", ["socket_timeout=5", "nonsense=1", "virtual_host=2"])
+def test_an_option_that_kombu_does_not_know_is_named(database_url, option):
+    """With the variable; its value may be a secret and is not shown."""
+    with pytest.raises(SettingsError, match=option.partition("=")[0]) as raised:
+        make_dispatcher(f"{database_url}?{option}")
+    (problem,) = raised.value.problems
+    assert problem.startswith("GENQUEUE_BROKER_URL")
+    assert option not in problem

@@ -1,0 +1,68 @@
+"""Documents between the data server and an attempt: opened and sealed, large ones off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from genqueue.errors import PayloadUnreadable
+from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.seam import ProviderRequest, decode_request
+
+if TYPE_CHECKING:
+    from genqueue.ledger import Settlement
+    from genqueue.payload import Codec
+    from genqueue_worker.attempt import Attempt
+
+log = logging.getLogger("genqueue.attempt")
+
+#: Bytes from which a document is worked on in a thread: the loop has other streams to serve.
+LARGE: Final = 16 * 1024
+
+
+#: How a reference to a blob stands in canonical JSON.
+_BLOB: Final = b'"blob":'
+
+
+async def take_request(codec: Codec, attempt: Attempt) -> tuple[ProviderRequest, bool]:
+    """Return what to generate, and whether some of its inline data may be in the blob store.
+
+    The stored document is let go of: a large one would stay for the whole attempt.
+
+    Raises:
+        ProviderError: it is no request, or no key here opens it; another worker may have the key.
+    """
+    stored, attempt.stored = attempt.stored, b""
+    try:
+        if len(stored) < LARGE and stored[:1] == b"{":
+            return _read(codec, stored)
+        return await asyncio.to_thread(_read, codec, stored)
+    except PayloadUnreadable as error:
+        log.warning("attempt.unreadable flight=%s error=%s; give every worker the keys in use", attempt.flight, error)
+        raise ProviderError("payload_unreadable", str(error), retryable=True) from error
+
+
+def _read(codec: Codec, stored: bytes) -> tuple[ProviderRequest, bool]:
+    document = codec.open("request", stored)
+    return decode_request(document), _BLOB in document
+
+
+async def sealed(codec: Codec, told: Settlement) -> Settlement:
+    """Return a settlement as it is stored: the result compressed when large, and sealed with all that was said."""
+    if not codec.seals and len(told.result) < LARGE:
+        return told
+    if len(told.result) < LARGE:
+        return _sealed(codec, told)
+    return await asyncio.to_thread(_sealed, codec, told)
+
+
+def _sealed(codec: Codec, told: Settlement) -> Settlement:
+    result = told.result.encode() if isinstance(told.result, str) else told.result
+    return replace(
+        told,
+        result=codec.seal("result", result) if result else b"",
+        replay=None if told.replay is None else [codec.seal_entry(entry) for entry in told.replay],
+        detail=codec.seal_entry(told.detail),
+    )
