@@ -1,6 +1,10 @@
 PYTHON ?= python3
 VENV := .venv
 OLDEST := .venv-oldest
+# The tests whose outcome rests on what the server does.
+SERVER_TESTS := $(wildcard tests/integration/test_ledger_*.py) $(addprefix tests/integration/test_, \
+	client.py completions.py connections.py cut_replies.py doctor.py finished.py keeping.py many_tails.py submit.py \
+	tail.py) $(addprefix tests/acceptance/test_, completions.py resume.py strangers.py trouble.py worker_loss.py)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -30,7 +34,7 @@ test: venv
 # What Debian brings (apt-get install redis-server redis-tools nodejs golang-go jq): the tests that need a server again,
 # on its Redis, and the readers in other languages; and the SDK on the oldest dependencies.
 test-matrix: venv test-oldest
-	GENQUEUE_TEST_SERVER=redis-server $(BIN)/python -m pytest tests/integration tests/acceptance tests/contract tests/matrix
+	GENQUEUE_TEST_SERVER=redis-server $(BIN)/python -m pytest $(SERVER_TESTS) tests/contract tests/matrix
 
 # The SDK on the oldest versions it allows: first with redis-py's own parser, then with hiredis.
 test-oldest:

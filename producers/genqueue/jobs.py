@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from genqueue import ledger
 from genqueue.completions import completions
 from genqueue.errors import JobNotFound
-from genqueue.patience import BRIEF, Patience, persist
+from genqueue.patience import BRIEF, Patience, ask, persist
 from genqueue.payload import PLAIN
 from genqueue.result import ENDED, Result, Status, ending_error, read_result
 from genqueue.steps import Query, Run
@@ -26,14 +26,9 @@ def reference_of(keys: Keys, job: str, flight: str, mark: str) -> Reference:
     return Reference(job, flight, mark, keys.events(flight), keys.job(job), keys.flight(flight), keys.bell(flight))
 
 
-def _query(query: Query) -> Operation[Any]:
-    return (yield query)
-
-
 def look_up(keys: Keys, job_id: str, patience: Patience = BRIEF) -> Operation[Reference]:
     """Return where a job's events are; raises JobNotFound when nobody knows it."""
-    asked = Query((("HMGET", keys.job(job_id), "flight", "mark"),))
-    ((flight, mark),) = yield from persist(lambda: _query(asked), patience)
+    ((flight, mark),) = yield from ask((("HMGET", keys.job(job_id), "flight", "mark"),), patience)
     if flight is None:
         raise JobNotFound(job_id)
     return reference_of(keys, job_id, flight.decode(), (mark or b"").decode())
@@ -41,13 +36,11 @@ def look_up(keys: Keys, job_id: str, patience: Patience = BRIEF) -> Operation[Re
 
 def status(reference: Reference, patience: Patience = BRIEF) -> Operation[Status]:
     """Return where a job is; raises JobNotFound after its retention."""
-    asked = Query(
-        (
-            ("HMGET", reference.job_key, "lane", "tenant", "deadline", "left", "traceparent"),
-            ("HMGET", reference.flight_key, "state", "attempt", "tries", "losses", "stamp"),
-        )
+    asked = (
+        ("HMGET", reference.job_key, "lane", "tenant", "deadline", "left", "traceparent"),
+        ("HMGET", reference.flight_key, "state", "attempt", "tries", "losses", "stamp"),
     )
-    job, flight = yield from persist(lambda: _query(asked), patience)
+    job, flight = yield from ask(asked, patience)
     lane, tenant, deadline, left, traceparent = (_text(value) for value in job)
     state, *counters, stamp = (_text(value) for value in flight)
     if not lane or not state:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from genqueue.errors import InvalidRequest, SettingsError
-from genqueue.patience import BRIEF, persist
-from genqueue.steps import Query, Work
+from genqueue.patience import BRIEF, ask
+from genqueue.steps import Work
 
 if TYPE_CHECKING:
     from genqueue.blobs import BlobFolder, BlobStore
@@ -44,7 +44,7 @@ def clean(store: BlobStore, keys: Keys, before: float, *, delete: bool) -> Opera
     Raises:
         SettingsError: the data server knows no such deployment: by what it says nobody would need any blob.
     """
-    (deployment,) = yield from persist(partial(_query, Query((("EXISTS", keys.meta()),))), BRIEF)
+    (deployment,) = yield from ask((("EXISTS", keys.meta()),), BRIEF)
     if not deployment:
         problem = f"no deployment there ({keys.meta()}), expected the one whose blobs these are"
         raise SettingsError([f"GENQUEUE_DATA_URL, GENQUEUE_KEY_PREFIX: {problem}"])
@@ -53,8 +53,7 @@ def clean(store: BlobStore, keys: Keys, before: float, *, delete: bool) -> Opera
     orphans: list[BlobFolder] = []
     for start in range(0, len(old), BATCH):
         batch = old[start : start + BATCH]
-        asked = Query(tuple(("HEXISTS", keys.flight(one.flight), "request") for one in batch))
-        needed = yield from persist(partial(_query, asked), BRIEF)
+        needed = yield from ask((("HEXISTS", keys.flight(one.flight), "request") for one in batch), BRIEF)
         orphans += [one for one, is_needed in zip(batch, needed, strict=True) if not is_needed]
     for one in orphans if delete else ():
         yield Work(partial(store.delete, one.tenant, one.flight))
@@ -67,7 +66,3 @@ def _is_flight(keys: Keys, name: str) -> bool:
     except InvalidRequest:
         return False
     return True
-
-
-def _query(query: Query) -> Operation[Any]:
-    return (yield query)

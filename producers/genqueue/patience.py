@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from genqueue.errors import ServerUnavailable
-from genqueue.steps import Pause
+from genqueue.steps import Pause, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from genqueue.steps import Operation
 
@@ -125,3 +125,14 @@ def persist(begin: Callable[[], Operation[T]], patience: Patience) -> Operation[
             outage.end()
             return reply
         yield Pause(pause)
+
+
+def ask(commands: Iterable[tuple[str | int, ...]], patience: Patience) -> Operation[list[Any]]:
+    """Send plain commands in one round trip, as persistently as `persist`; returns the list of their replies."""
+    asked = Query(tuple(commands))
+
+    def query() -> Operation[list[Any]]:
+        replies: list[Any] = yield asked
+        return replies
+
+    return (yield from persist(query, patience))

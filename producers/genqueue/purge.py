@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue import ledger
-from genqueue.patience import BRIEF, persist
+from genqueue.patience import BRIEF, ask, persist
 from genqueue.reservation import Reservation
-from genqueue.steps import Query, Run, Work
+from genqueue.steps import Run, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,17 +48,17 @@ def purge(deployment: Deployment, job: str, blobs: BlobStore | None) -> Operatio
     keys = deployment.keys
     yield from persist(deployment.enter, BRIEF)
     fields = ("HMGET", keys.job(job), "flight", "tenant", "flight_tenant", "idem")
-    ((flight, tenant, flight_tenant, idem),) = yield from _ask(fields)
+    ((flight, tenant, flight_tenant, idem),) = yield from ask((fields,), BRIEF)
     if flight is None:
         return False
-    (paid_by,) = yield from _ask(("HGET", keys.flight(flight.decode()), "tenant"))
+    (paid_by,) = yield from ask((("HGET", keys.flight(flight.decode()), "tenant"),), BRIEF)
     erased = ledger.parse_purge((yield from persist(partial(_run, keys, job), BRIEF)))
     if erased == "erased" and blobs is not None:
         owner = paid_by or flight_tenant or tenant
         yield Work(partial(blobs.delete, owner.decode(), flight.decode()))
     if idem is not None:
         yield from _forget(idem, job)
-    yield from _ask(("DEL", keys.job(job)))
+    yield from ask((("DEL", keys.job(job)),), BRIEF)
     return True
 
 
@@ -89,8 +89,8 @@ def _each(pattern: str, tenant: str, erase: Callable[[str], Operation[bool]]) ->
     """Erase what every key of a pattern stands for whose hash names the tenant; returns how many there were."""
     count, cursor = 0, 0
     while True:
-        ((cursor, names),) = yield from _ask(("SCAN", cursor, "MATCH", pattern, "COUNT", PAGE))
-        tenants = (yield from _ask(*(("HGET", name.decode(), "tenant") for name in names))) if names else ()
+        ((cursor, names),) = yield from ask((("SCAN", cursor, "MATCH", pattern, "COUNT", PAGE),), BRIEF)
+        tenants = (yield from ask((("HGET", name.decode(), "tenant") for name in names), BRIEF)) if names else ()
         for name, found in zip(names, tenants, strict=True):
             if found == tenant.encode():
                 count += yield from erase(name.decode())
@@ -99,7 +99,7 @@ def _each(pattern: str, tenant: str, erase: Callable[[str], Operation[bool]]) ->
 
 
 def _delete(name: str) -> Operation[bool]:
-    (deleted,) = yield from _ask(("DEL", name))
+    (deleted,) = yield from ask((("DEL", name),), BRIEF)
     return bool(deleted)
 
 
@@ -109,15 +109,6 @@ def _run(keys: Keys, job: str) -> Operation[Any]:
 
 def _forget(idem: bytes, job: str) -> Operation[None]:
     """Delete an idempotency entry if it is the job's still."""
-    (stored,) = yield from _ask(("GET", idem.decode()))
+    (stored,) = yield from ask((("GET", idem.decode()),), BRIEF)
     if stored is not None and Reservation.parse(stored).job == job:
-        yield from _ask(("DEL", idem.decode()))
-
-
-def _ask(*commands: tuple[str | int, ...]) -> Operation[list[Any]]:
-    replies: list[Any] = yield from persist(lambda: _query(commands), BRIEF)
-    return replies
-
-
-def _query(commands: tuple[tuple[str | int, ...], ...]) -> Operation[Any]:
-    return (yield Query(commands))
+        yield from ask((("DEL", idem.decode()),), BRIEF)

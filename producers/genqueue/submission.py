@@ -11,11 +11,11 @@ from genqueue.deposit import put, take_back
 from genqueue.errors import InvalidRequest, ServerUnavailable, StreamGone, SubmitUncertain
 from genqueue.intake import Accepted, Candidate
 from genqueue.order import order_of
-from genqueue.patience import BRIEF, RETRY, persist
+from genqueue.patience import BRIEF, RETRY, ask, persist
 from genqueue.payload import COMPRESS_OVER
 from genqueue.reservation import Reservation, reserve
 from genqueue.settings import server_name
-from genqueue.steps import Pause, Publish, Query, RunMany, Work
+from genqueue.steps import Pause, Publish, RunMany, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -219,9 +219,9 @@ class _Batch:
         keys = self._deployment.keys
         if not candidates:
             return
-        asked = Query(tuple(("HGET", keys.job(candidate.place.job), "fingerprint") for candidate in candidates))
+        asked = [("HGET", keys.job(candidate.place.job), "fingerprint") for candidate in candidates]
         try:
-            found = yield from persist(lambda: _query(asked), BRIEF)
+            found = yield from ask(asked, BRIEF)
         except ServerUnavailable as error:
             away = self._unavailable(error)
             for candidate in candidates:
@@ -278,7 +278,3 @@ def _uncertain(job: str, error: ServerUnavailable) -> SubmitUncertain:
 def _is_anothers(candidate: Candidate, answer: ledger.Submitted) -> bool:
     """Whether the job was known before, under an id that the caller chose."""
     return candidate.named and answer.status == "dup" and answer.flight != candidate.submission.flight
-
-
-def _query(query: Query) -> Operation[Any]:
-    return (yield query)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from genqueue.errors import InvalidRequest, JobNotFound
-from genqueue.patience import BRIEF, Patience, persist
+from genqueue.patience import BRIEF, Patience, ask
 from genqueue.reservation import Reservation
-from genqueue.steps import Query
 
 if TYPE_CHECKING:
     from genqueue.keys import Keys
@@ -37,10 +36,10 @@ def find(keys: Keys, name: str, tenant: str, patience: Patience = BRIEF) -> Oper
     generate = _GENERATE.fullmatch(name)
     identifier = generate[1] if generate else name
     try:
-        asked = Query((("EXISTS", keys.job(identifier)), ("ZRANGE", keys.members(identifier), 0, -1)))
+        asked = (("EXISTS", keys.job(identifier)), ("ZRANGE", keys.members(identifier), 0, -1))
     except InvalidRequest:
         return [(yield from _admitted(keys, name, tenant, patience))]
-    is_job, members = yield from persist(lambda: _query(asked), patience)
+    is_job, members = yield from ask(asked, patience)
     if is_job:
         return [identifier]
     if not members:
@@ -49,12 +48,7 @@ def find(keys: Keys, name: str, tenant: str, patience: Patience = BRIEF) -> Oper
 
 
 def _admitted(keys: Keys, task_id: str, tenant: str, patience: Patience) -> Operation[str]:
-    asked = Query((("GET", keys.idempotency(tenant, CELERY + task_id)),))
-    (stored,) = yield from persist(lambda: _query(asked), patience)
+    (stored,) = yield from ask((("GET", keys.idempotency(tenant, CELERY + task_id)),), patience)
     if stored is None:
         raise JobNotFound(task_id)
     return Reservation.parse(stored).job
-
-
-def _query(query: Query) -> Operation[Any]:
-    return (yield query)

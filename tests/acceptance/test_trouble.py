@@ -5,7 +5,7 @@ import time
 import pytest
 
 from genqueue import Client, JobFailed
-from genqueue.errors import ServerUnavailable
+from genqueue.errors import ServerUnavailable, SubmitUncertain
 from genqueue_lab.servers import free_port
 
 MODEL = "gemini-2.5-flash"
@@ -24,17 +24,20 @@ def test_no_server_is_a_clear_error_soon():
 
 
 def test_stopped_server_is_a_clear_error_soon(own_server):
-    """With a server that hangs, submit gives up in less than 3 s too."""
+    """With a server that hangs, submit gives up in less than 3 s too; submitted again under its id the job is one."""
     with Client(data_url=own_server.url()) as client:
         client.submit("hello", model=MODEL)
         own_server.kill(19)  # SIGSTOP: it accepts and never answers
         started = time.monotonic()
         try:
-            with pytest.raises(ServerUnavailable):
+            with pytest.raises(SubmitUncertain) as uncertain:
                 client.submit("hello again", model=MODEL)
             assert time.monotonic() - started < 3
         finally:
             own_server.kill(18)
+        job = client.submit("hello again", model=MODEL, job_id=uncertain.value.job_id)
+        assert job.id == uncertain.value.job_id
+        assert job.status().state == "queued"
 
 
 def test_wrong_key_fails_with_the_providers_reason(own_emulator, client, start_worker):

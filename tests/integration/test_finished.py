@@ -140,6 +140,7 @@ def test_a_group_may_begin_with_what_is_to_come(client, monkeypatch) -> None:
     ("arguments", "field"),
     [
         ({"group": ""}, "group"),
+        ({"group": "\ud800"}, "group"),
         ({"consumer": "x" * 129}, "consumer"),
         ({"start": "middle"}, "start"),
         ({"idle": 0}, "idle"),

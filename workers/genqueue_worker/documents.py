@@ -21,7 +21,6 @@ log = logging.getLogger("genqueue.attempt")
 #: Bytes from which a document is worked on in a thread: the loop has other streams to serve.
 LARGE: Final = 16 * 1024
 
-
 #: How a reference to a blob stands in canonical JSON.
 _BLOB: Final = b'"blob":'
 

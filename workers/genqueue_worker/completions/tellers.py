@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from genqueue.payload import Codec
     from genqueue_worker.settings import WorkerSettings
 
-
 #: Threads that look names up and publish. Of their own: a resolver or a broker that hangs holds up no generation.
 THREADS: Final = 32
 
