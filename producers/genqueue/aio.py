@@ -11,11 +11,11 @@ from genqueue.finished import Feed, consumer_of
 from genqueue.intake import Accepted, Candidate, Intake
 from genqueue.order import SubmitOptions, make_order
 from genqueue.patience import BRIEF, Patience, lasting
-from genqueue.place import position
+from genqueue.reading.place import position
+from genqueue.reading.tail import Reference, tail
+from genqueue.request.shape import shape_of
 from genqueue.result import with_parsed
 from genqueue.settings import Settings
-from genqueue.shape import shape_of
-from genqueue.tail import Reference, tail
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping

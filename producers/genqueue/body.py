@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, overload
 from genqueue import frames
 from genqueue.aio import AsyncJob
 from genqueue.errors import GenqueueError, InvalidRequest, StreamGone
-from genqueue.place import position
+from genqueue.reading.place import position
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

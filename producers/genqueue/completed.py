@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from genqueue.aio import AsyncJob
 from genqueue.client import Job
-from genqueue.completions import BATCH, completions
 from genqueue.errors import InvalidRequest, ServerUnavailable
 from genqueue.jobs import reference_of
 from genqueue.patience import Patience, persist
+from genqueue.reading.completions import BATCH, completions
 from genqueue.steps import Hear, Read, Step
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
 
-    from genqueue.bells import Heard
     from genqueue.keys import Keys
+    from genqueue.reading.bells import Heard
+    from genqueue.reading.tail import Reference
     from genqueue.steps import Following, Operation
-    from genqueue.tail import Reference
 
 J = TypeVar("J", Job, AsyncJob)
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from genqueue import ledger
 from genqueue.errors import GenqueueError, InvalidRequest
 from genqueue.fingerprint import encode, fingerprint
-from genqueue.inline import detach
+from genqueue.payload.inline import detach
 from genqueue.reservation import Reservation
 
 if TYPE_CHECKING:
-    from genqueue.blobs import BlobStore
     from genqueue.deployment import Deployment
     from genqueue.options import JobOptions
     from genqueue.order import Order
-    from genqueue.payload import Codec
+    from genqueue.payload.blobs import BlobStore
+    from genqueue.payload.codec import Codec
     from genqueue.settings import Settings
 
 _OWN_KEY: Final = "a key of its own: it was used for another request"

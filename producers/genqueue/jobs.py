@@ -6,18 +6,18 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from genqueue import ledger
-from genqueue.completions import completions
 from genqueue.errors import JobNotFound
 from genqueue.patience import BRIEF, Patience, ask, persist
-from genqueue.payload import PLAIN
+from genqueue.payload.codec import PLAIN
+from genqueue.reading.completions import completions
+from genqueue.reading.tail import Reference
 from genqueue.result import ENDED, Result, Status, ending_error, read_result
 from genqueue.steps import Query, Run
-from genqueue.tail import Reference
 
 if TYPE_CHECKING:
     from genqueue.keys import Keys
     from genqueue.lanes import Lane
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
     from genqueue.steps import Following, Operation
 
 

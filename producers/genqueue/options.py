@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from genqueue.complaint import invalid
-from genqueue.completion import parse_on_done
 from genqueue.errors import InvalidRequest
 from genqueue.fingerprint import canonical
 from genqueue.lanes import Lane, parse_lane
+from genqueue.on_done import parse_on_done
+from genqueue.request.complaint import invalid
 
 #: Longest time a job may be given, in seconds.
 MAX_DEADLINE: Final = 30 * 86_400.0

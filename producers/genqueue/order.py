@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from genqueue.config import field_name, named_fields
 from genqueue.errors import InvalidRequest
 from genqueue.options import JobOptions, build_options
-from genqueue.request import build_request
+from genqueue.request.config import field_name, named_fields
+from genqueue.request.document import build_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

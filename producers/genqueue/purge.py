@@ -14,9 +14,9 @@ from genqueue.steps import Run, Work
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genqueue.blobs import BlobStore
     from genqueue.deployment import Deployment
     from genqueue.keys import Keys
+    from genqueue.payload.blobs import BlobStore
     from genqueue.steps import Operation
 
 #: Keys one look at the server's key space goes over.

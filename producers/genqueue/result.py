@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue.errors import JobCancelled, JobError, JobExpired, JobFailed
-from genqueue.shape import read_answer
+from genqueue.request.shape import read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

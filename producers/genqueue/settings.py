@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.connection import parse_url
 
 from genqueue.errors import SettingsError, shown
-from genqueue.seal import parse_keys
+from genqueue.payload.seal import parse_keys
 
 if TYPE_CHECKING:
     from genqueue.lanes import Lane

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from genqueue.bells import Inbox
     from genqueue.events import Event
     from genqueue.ledger import Publication
+    from genqueue.reading.bells import Inbox
     from genqueue.scripts import Call
 
 T = TypeVar("T")

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue import ledger
-from genqueue.deposit import put, take_back
 from genqueue.errors import InvalidRequest, ServerUnavailable, StreamGone, SubmitUncertain
 from genqueue.intake import Accepted, Candidate
 from genqueue.order import order_of
 from genqueue.patience import BRIEF, RETRY, ask, persist
-from genqueue.payload import COMPRESS_OVER
+from genqueue.payload.codec import COMPRESS_OVER
+from genqueue.payload.deposit import put, take_back
 from genqueue.reservation import Reservation, reserve
 from genqueue.settings import server_name
 from genqueue.steps import Pause, Publish, RunMany, Work

@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 from tests.integration.client_sides import CLIENTS
 
-from genqueue import tail
 from genqueue.errors import StreamGone
 from genqueue.events import text_of as text_of_events
+from genqueue.reading import tail
 
 from .golden_streams import load, text_of, visible
 

@@ -12,7 +12,7 @@ from tests.integration.ledger_desk import POLICY
 
 from genqueue import events
 from genqueue.keys import Keys
-from genqueue.payload import codec_of
+from genqueue.payload.codec import codec_of
 from genqueue.result import ENDED
 from genqueue.settings import Settings
 

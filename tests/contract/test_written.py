@@ -8,10 +8,10 @@ import redis
 from acceptance_workers import WorkerProcess
 
 from genqueue import Client, JobFailed
-from genqueue.completion import parse_on_done
 from genqueue.events import decode
 from genqueue.fingerprint import encode
-from genqueue.payload import PLAIN, codec_of
+from genqueue.on_done import parse_on_done
+from genqueue.payload.codec import PLAIN, codec_of
 from genqueue_worker.completions.notice import notice
 
 from .golden_streams import load

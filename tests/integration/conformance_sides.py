@@ -17,7 +17,7 @@ from genqueue import Client, scripts
 from genqueue.keys import Keys
 from genqueue.lanes import QUEUES
 from genqueue.ledger import Publication
-from genqueue.payload import Codec
+from genqueue.payload.codec import Codec
 from genqueue.testing import AsyncMemoryClient, MemoryClient, Recorded
 from genqueue.testing.player import Player
 

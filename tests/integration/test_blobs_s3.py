@@ -9,10 +9,10 @@ import os
 import httpx
 import pytest
 
-from genqueue.blobs import BlobReference, blob_store_of
 from genqueue.errors import BlobsUnavailable
-from genqueue.inline import Blob
-from genqueue.payload import codec_of
+from genqueue.payload.blobs import BlobReference, blob_store_of
+from genqueue.payload.codec import codec_of
+from genqueue.payload.inline import Blob
 from genqueue.settings import Settings
 
 FLIGHT = "3-" + "f" * 20

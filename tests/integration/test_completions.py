@@ -13,10 +13,10 @@ import pytest
 import redis.asyncio
 from webhook_receiver import Receiver
 
-from genqueue.completion import parse_on_done
 from genqueue.fingerprint import encode
-from genqueue.payload import PLAIN, Codec
-from genqueue.seal import KeyRing, parse_keys
+from genqueue.on_done import parse_on_done
+from genqueue.payload.codec import PLAIN, Codec
+from genqueue.payload.seal import KeyRing, parse_keys
 from genqueue_lab.certificates import ensure_certificates
 from genqueue_worker.completions import delivery, webhooks
 from genqueue_worker.completions.delivery import Deliverer

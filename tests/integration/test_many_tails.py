@@ -7,15 +7,15 @@ import pytest
 import redis
 
 from genqueue import AsyncClient, ledger, scripts
-from genqueue.bells import MOST_RINGS
-from genqueue.completions import completions
 from genqueue.connections import BlockingConnection, pulse
 from genqueue.errors import WaitTimeout
 from genqueue.jobs import look_up
 from genqueue.keys import Keys
 from genqueue.patience import Patience
+from genqueue.reading.bells import MOST_RINGS
+from genqueue.reading.completions import completions
+from genqueue.reading.tail import SILENCE
 from genqueue.settings import Settings
-from genqueue.tail import SILENCE
 from genqueue_lab.fault_proxy import FaultProxy
 
 from .client_sides import CLIENTS, LEASES, HandWorker

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from genqueue import Client
-from genqueue.blobs import BlobStore
 from genqueue.cli import main
 from genqueue.errors import BlobsUnavailable
+from genqueue.payload.blobs import BlobStore
 from genqueue.submission import BATCH_BYTES
 
 

@@ -17,7 +17,7 @@ from genqueue.errors import InvalidRequest, ServerUnavailable, SettingsError, St
 from genqueue.intake import Candidate, Intake
 from genqueue.keys import Keys
 from genqueue.order import make_order
-from genqueue.payload import Codec
+from genqueue.payload.codec import Codec
 from genqueue.reservation import Reservation, reserve
 from genqueue.settings import Settings
 from genqueue_lab.fault_proxy import FaultProxy, running

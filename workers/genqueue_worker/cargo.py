@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from redis.exceptions import RedisError
 
-from genqueue.blobs import BlobReference
-from genqueue.contents import inline_parts
 from genqueue.errors import BlobsUnavailable, PayloadUnreadable
+from genqueue.payload.blobs import BlobReference
+from genqueue.request.contents import inline_parts
 from genqueue_worker.providers.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     import redis.asyncio
 
-    from genqueue.blobs import BlobStore
     from genqueue.keys import Keys
+    from genqueue.payload.blobs import BlobStore
     from genqueue_worker.attempt import Attempt
     from genqueue_worker.providers.seam import Chunk, Provider, ProviderRequest, Route
 

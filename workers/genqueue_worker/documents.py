@@ -13,7 +13,7 @@ from genqueue_worker.providers.seam import ProviderRequest, decode_request
 
 if TYPE_CHECKING:
     from genqueue.ledger import Settlement
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
     from genqueue_worker.attempt import Attempt
 
 log = logging.getLogger("genqueue.attempt")

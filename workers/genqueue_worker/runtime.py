@@ -17,7 +17,7 @@ from genqueue.connections import AsyncConnection, connection_options
 from genqueue.dispatch import make_dispatcher
 from genqueue.errors import SettingsError
 from genqueue.patience import Patience, persist
-from genqueue.payload import PLAIN
+from genqueue.payload.codec import PLAIN
 from genqueue_worker.admission import Admission
 from genqueue_worker.cargo import Cargo, Limits
 from genqueue_worker.completions.delivery import Deliverer
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from genqueue.keys import Keys
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
     from genqueue_worker.providers.seam import Provider
     from genqueue_worker.settings import WorkerSettings
 

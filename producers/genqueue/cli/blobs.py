@@ -11,7 +11,7 @@ import click
 from genqueue.cli.views import write_json
 from genqueue.connections import BlockingConnection
 from genqueue.errors import SettingsError
-from genqueue.orphans import clean as cleaning
+from genqueue.payload.orphans import clean as cleaning
 from genqueue.settings import Settings
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}

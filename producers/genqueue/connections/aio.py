@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from genqueue import scripts
-from genqueue.blobs import blob_store_of
 from genqueue.connections.aio_line import AsyncLine, hush, stop
 from genqueue.connections.gate import AsyncGate
 from genqueue.connections.resume import opened, resume
@@ -16,7 +15,8 @@ from genqueue.deployment import Deployment
 from genqueue.dispatch import Dispatcher, make_dispatcher
 from genqueue.errors import ServerUnavailable
 from genqueue.keys import Keys
-from genqueue.payload import codec_of
+from genqueue.payload.blobs import blob_store_of
+from genqueue.payload.codec import codec_of
 from genqueue.steps import Hear, Listen, Pause, Publish, Query, Read, Run, RunMany, Step, Work
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import redis.asyncio
 
-    from genqueue.bells import Heard, Inbox
+    from genqueue.reading.bells import Heard, Inbox
     from genqueue.settings import Settings
     from genqueue.steps import Following
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from genqueue.bells import Inbox
 from genqueue.connections.pulse import BackOff, Pulse
 from genqueue.connections.server import AWAY, CLOSED
-from genqueue.switchboard import Switchboard
+from genqueue.reading.bells import Inbox
+from genqueue.reading.switchboard import Switchboard
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

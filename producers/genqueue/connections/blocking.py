@@ -8,7 +8,6 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from genqueue import scripts
-from genqueue.blobs import blob_store_of
 from genqueue.connections.blocking_line import BlockingLine
 from genqueue.connections.gate import Gate
 from genqueue.connections.resume import opened, resume
@@ -17,7 +16,8 @@ from genqueue.deployment import Deployment
 from genqueue.dispatch import make_dispatcher
 from genqueue.errors import ServerUnavailable
 from genqueue.keys import Keys
-from genqueue.payload import codec_of
+from genqueue.payload.blobs import blob_store_of
+from genqueue.payload.codec import codec_of
 from genqueue.steps import Hear, Listen, Pause, Publish, Query, Read, Run, RunMany, Step, Work
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from genqueue.bells import Heard, Inbox
+    from genqueue.reading.bells import Heard, Inbox
     from genqueue.settings import Settings
     from genqueue.steps import Following
 

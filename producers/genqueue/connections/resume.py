@@ -9,7 +9,7 @@ from genqueue.errors import ServerUnavailable
 from genqueue.events import Event
 
 if TYPE_CHECKING:
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
     from genqueue.steps import Following, Step
 
 T = TypeVar("T")

@@ -44,7 +44,7 @@ class Submission:
         mark: random text; an event `left` with it ends the job's part of the stream.
         request: payload of the canonical JSON.
         store: "none" drops the request at every end, for all members of the flight; else one that failed keeps it.
-        on_done: JSON of whom to tell of the job's end (see `genqueue.completion`); "" tells nobody.
+        on_done: JSON of whom to tell of the job's end (see `genqueue.on_done`); "" tells nobody.
         idem: key of the job's idempotency entry; "" without one.
         traceparent: W3C trace context of whoever submitted; "" without one.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from genqueue.keys import Keys
     from genqueue.ledger import Entry, Publication
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
     from genqueue.scripts import Call
     from genqueue.testing.recorded import Recorded
     from genqueue.testing.script import Answer, Step

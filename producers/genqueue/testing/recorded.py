@@ -10,7 +10,7 @@ from genqueue.ledger.entries import text
 
 if TYPE_CHECKING:
     from genqueue.lanes import Lane
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
     from genqueue.scripts import Call
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
-from genqueue.bells import Inbox
 from genqueue.errors import MissingExtra
 from genqueue.keys import Keys
-from genqueue.payload import codec_of
+from genqueue.payload.codec import codec_of
+from genqueue.reading.bells import Inbox
 from genqueue.scripts import RESERVE, SUBMIT
 from genqueue.steps import Publish, Query, Read, Run, RunMany, Work
 from genqueue.testing.player import Player
@@ -20,8 +20,8 @@ from genqueue.testing.recorded import Recorded
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from genqueue.bells import Signal
     from genqueue.ledger import Publication
+    from genqueue.reading.bells import Signal
     from genqueue.scripts import Call
     from genqueue.settings import Settings
     from genqueue.steps import Listen, Step

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from genqueue.bells import Heard
 from genqueue.errors import ServerUnavailable
 from genqueue.keys import Keys
+from genqueue.reading.bells import Heard
+from genqueue.reading.tail import Reference
 from genqueue.steps import Hear, Listen, Pause, Publish, Step
-from genqueue.tail import Reference
 
 FLIGHT = "3-" + "f" * 20
 JOB = "3-" + "a" * 20
@@ -96,7 +96,7 @@ class Stage:
 def clock(monkeypatch):
     """Put a clock in place of the real one in everything that waits."""
     made = Clock()
-    for module in ("tail", "completions", "patience", "deployment", "submission"):
+    for module in ("reading.tail", "reading.completions", "patience", "deployment", "submission"):
         monkeypatch.setattr(f"genqueue.{module}.time", SimpleNamespace(monotonic=made.monotonic, time=made.time))
     return made
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from genqueue.bells import MOST_BYTES, MOST_RINGS, Heard, Inbox, Ring, parse_ring
+from genqueue.reading.bells import MOST_BYTES, MOST_RINGS, Heard, Inbox, Ring, parse_ring
 
 LOST = OSError("lost")
 

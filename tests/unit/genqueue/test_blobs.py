@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from genqueue.blobs import BlobReference, blob_store_of
 from genqueue.errors import BlobsUnavailable, MissingExtra, PayloadUnreadable, ServerUnavailable, SettingsError
-from genqueue.inline import Blob
-from genqueue.payload import codec_of
+from genqueue.payload.blobs import BlobReference, blob_store_of
+from genqueue.payload.codec import codec_of
+from genqueue.payload.inline import Blob
 from genqueue.settings import Settings
 
 KEYS = "k1:" + base64.b64encode(b"k" * 32).decode()

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from genqueue.bells import Heard
-from genqueue.completions import BATCH, completions
 from genqueue.errors import ServerUnavailable, WaitTimeout
 from genqueue.patience import Patience
+from genqueue.reading.bells import Heard
+from genqueue.reading.completions import BATCH, completions
+from genqueue.reading.tail import POLL
 from genqueue.steps import Listen, Read
-from genqueue.tail import POLL
 
 FOR_EVER = Patience()
 AT_ONCE = Heard(out_of_step=True)

@@ -197,7 +197,7 @@ def test_only_sharing_requests_have_a_fingerprint():
     """`share` decides who meets whom: a tenant, everybody, nobody."""
     from genqueue.deployment import Deployment
     from genqueue.keys import Keys
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
     from genqueue.reservation import Reservation
     from genqueue.settings import Settings
 

@@ -6,7 +6,7 @@ import pytest
 
 from genqueue import errors, frames
 from genqueue.events import Event
-from genqueue.tail import SILENCE
+from genqueue.reading.tail import SILENCE
 
 
 def parsed(text):

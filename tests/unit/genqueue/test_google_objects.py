@@ -11,12 +11,12 @@ import pydantic
 import pytest
 from google.genai import types
 
-from genqueue.config import CLIENT_FIELDS, GenerationConfig
 from genqueue.errors import InvalidRequest
-from genqueue.names import camel
 from genqueue.order import make_order
-from genqueue.schema import KEYWORDS
-from genqueue.spelling import BINARY, ENUMS, JSON_SCHEMAS, PART_FIELDS, PART_OBJECTS, SCHEMAS, VERBATIM
+from genqueue.request.config import CLIENT_FIELDS, GenerationConfig
+from genqueue.request.names import camel
+from genqueue.request.schema import KEYWORDS
+from genqueue.request.spelling import BINARY, ENUMS, JSON_SCHEMAS, PART_FIELDS, PART_OBJECTS, SCHEMAS, VERBATIM
 
 #: Fields whose annotation says less than google-genai takes.
 TYPES = {"tools": types.Tool, "speech_config": types.SpeechConfig, "system_instruction": types.Content}

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from genqueue.errors import InvalidRequest
-from genqueue.inline import detach
-from genqueue.payload import codec_of
-from genqueue.request import MAX_REQUEST_BYTES, build_request
+from genqueue.payload.codec import codec_of
+from genqueue.payload.inline import detach
+from genqueue.request.document import MAX_REQUEST_BYTES, build_request
 from genqueue.settings import Settings
 
 KEYS = "k1:" + base64.b64encode(b"k" * 32).decode()

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from genqueue import scripts
-from genqueue.bells import Heard
 from genqueue.errors import (
     JobCancelled,
     JobExpired,
@@ -17,6 +16,7 @@ from genqueue.errors import (
 from genqueue.jobs import cancel, look_up, result, status
 from genqueue.keys import Keys
 from genqueue.patience import Patience
+from genqueue.reading.bells import Heard
 from genqueue.steps import Listen, Query
 
 KEYS = Keys()

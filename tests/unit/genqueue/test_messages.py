@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from genqueue.errors import InvalidRequest
-from genqueue.messages import contents_of_messages
 from genqueue.order import make_order
+from genqueue.request.messages import contents_of_messages
 
 USER = {"role": "user", "content": "Hi"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a_b": 1}'}}

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from genqueue.config import GenerationConfig
 from genqueue.errors import InvalidRequest
 from genqueue.options import JobOptions
 from genqueue.order import SubmitOptions, make_order
+from genqueue.request.config import GenerationConfig
 
 
 def test_keywords_and_config_are_one_configuration():

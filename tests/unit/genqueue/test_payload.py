@@ -8,10 +8,11 @@ import zlib
 
 import pytest
 
-from genqueue import payload, seal
 from genqueue.errors import MissingExtra, PayloadUnreadable, SettingsError
 from genqueue.fingerprint import fingerprint
-from genqueue.payload import COMPRESS_OVER, Codec, codec_of
+from genqueue.payload import codec as payload
+from genqueue.payload import seal
+from genqueue.payload.codec import COMPRESS_OVER, Codec, codec_of
 from genqueue.settings import Settings
 
 OLD = "old:" + base64.b64encode(b"o" * 16).decode()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from genqueue.bells import Ring
 from genqueue.events import of_fields, text_of
-from genqueue.place import BEGINNING, Place
+from genqueue.reading.bells import Ring
+from genqueue.reading.place import BEGINNING, Place
 
 
 def entry(number, kind, attempt=1, n=0, **fields):

@@ -5,11 +5,11 @@ from collections import deque
 
 import pytest
 
-from genqueue.contents import contents_of
 from genqueue.errors import InvalidRequest
 from genqueue.options import MAX_DEADLINE, build_options
 from genqueue.order import make_order
-from genqueue.request import MAX_REQUEST_BYTES, build_request
+from genqueue.request.contents import contents_of
+from genqueue.request.document import MAX_REQUEST_BYTES, build_request
 
 MODEL = "gemini-2.5-flash"
 HELLO = {"role": "user", "parts": [{"text": "Hello"}]}

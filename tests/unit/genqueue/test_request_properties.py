@@ -7,19 +7,19 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genqueue.config import CLIENT_FIELDS, GenerationConfig
-from genqueue.contents import contents_of
 from genqueue.deployment import Deployment
 from genqueue.errors import InvalidRequest
 from genqueue.fingerprint import canonical, encode
 from genqueue.intake import Candidate, Intake
 from genqueue.keys import Keys
-from genqueue.names import camel, snake
 from genqueue.options import JobOptions
 from genqueue.order import make_order
-from genqueue.payload import Codec
+from genqueue.payload.codec import Codec
+from genqueue.request.config import CLIENT_FIELDS, GenerationConfig
+from genqueue.request.contents import contents_of
+from genqueue.request.names import camel, snake
+from genqueue.request.shape import read_answer
 from genqueue.settings import Settings
-from genqueue.shape import read_answer
 
 steady = settings(
     derandomize=True, deadline=None, database=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]

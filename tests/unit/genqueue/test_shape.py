@@ -12,8 +12,8 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from genqueue.errors import InvalidRequest
 from genqueue.order import make_order
+from genqueue.request.shape import read_answer, shape_of
 from genqueue.result import Result, Usage, with_parsed
-from genqueue.shape import read_answer, shape_of
 
 
 class Color(enum.Enum):

@@ -5,14 +5,15 @@ import json
 
 import pytest
 
-from genqueue import scripts, seal
+from genqueue import scripts
 from genqueue.deployment import Deployment
 from genqueue.errors import InvalidRequest, ServerUnavailable, SettingsError, StreamGone, SubmitUncertain
 from genqueue.intake import Accepted, Candidate, Intake, mark_of
 from genqueue.keys import SCHEMA, Keys
 from genqueue.ledger import Publication
 from genqueue.order import make_order
-from genqueue.payload import Codec
+from genqueue.payload import seal
+from genqueue.payload.codec import Codec
 from genqueue.reservation import Reservation
 from genqueue.settings import Settings
 from genqueue.steps import Publish, Query, RunMany

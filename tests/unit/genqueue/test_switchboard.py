@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from genqueue.bells import Heard, Inbox
-from genqueue.switchboard import BATCH, Switchboard
+from genqueue.reading.bells import Heard, Inbox
+from genqueue.reading.switchboard import BATCH, Switchboard
 
 LOST = OSError("lost")
 

@@ -5,12 +5,12 @@ from contextlib import suppress
 
 import pytest
 
-from genqueue.bells import Heard
 from genqueue.errors import ServerUnavailable, StreamGone, WaitTimeout
 from genqueue.events import Event
 from genqueue.patience import Patience
+from genqueue.reading.bells import Heard
+from genqueue.reading.tail import PAGE, POLL, SILENCE, tail
 from genqueue.steps import Listen, Pause, Read
-from genqueue.tail import PAGE, POLL, SILENCE, tail
 
 FOR_EVER = Patience()
 AT_ONCE = Heard(out_of_step=True)

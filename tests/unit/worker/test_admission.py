@@ -11,7 +11,7 @@ from celery.exceptions import Reject
 from genqueue.deployment import Deployment
 from genqueue.errors import InvalidRequest, ServerUnavailable, StreamGone, SubmitUncertain
 from genqueue.intake import Accepted
-from genqueue.payload import Codec
+from genqueue.payload.codec import Codec
 from genqueue.settings import Settings
 from genqueue_worker import admission as admission_module
 from genqueue_worker.admission import HIDDEN, Admission, QuietRequest, read

@@ -7,9 +7,9 @@ from contextlib import aclosing
 
 import pytest
 
-from genqueue.blobs import blob_store_of
-from genqueue.inline import Blob
-from genqueue.payload import PLAIN
+from genqueue.payload.blobs import blob_store_of
+from genqueue.payload.codec import PLAIN
+from genqueue.payload.inline import Blob
 from genqueue.settings import Settings
 from genqueue_worker import cargo
 from genqueue_worker.cargo import Cargo, Limits, Room, plan

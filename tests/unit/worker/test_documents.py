@@ -6,7 +6,7 @@ import json
 import pytest
 
 from genqueue.ledger import Settlement
-from genqueue.payload import PLAIN, codec_of
+from genqueue.payload.codec import PLAIN, codec_of
 from genqueue.settings import Settings
 from genqueue_worker import documents
 from genqueue_worker.documents import sealed, take_request

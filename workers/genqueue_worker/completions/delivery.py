@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from genqueue_worker.completions.tellers import Tellers
     from genqueue_worker.courier import Courier
 
-log = logging.getLogger("genqueue.completions")
+log = logging.getLogger("genqueue.reading.completions")
 
 #: Seconds between two looks, and while there is more than could be taken.
 INTERVAL: Final = 1.0

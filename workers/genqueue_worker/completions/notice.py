@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from genqueue.keys import Keys
     from genqueue.ledger import Completion
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
 
-log = logging.getLogger("genqueue.completions")
+log = logging.getLogger("genqueue.reading.completions")
 
 #: Longest result that is told, in bytes of JSON; whoever wants a longer one asks for it.
 MAX_RESULT: Final = 256 * 1024

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from genqueue.keys import Keys
     from genqueue.ledger import Completion
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
     from genqueue_worker.settings import WorkerSettings
 
 #: Threads that look names up and publish. Of their own: a resolver or a broker that hangs holds up no generation.

@@ -1,8 +1,8 @@
 """A request as Gemini's Developer API takes it: the body google-genai sends for the same input.
 
-The SDK has spelled it (`genqueue.spelling`): every name is camelCase, as the REST reference has it, where google-genai
-sends snake_case below its first levels; the API reads both. Unknown names below the first level pass: they are the
-API's to judge. What only a worker knows is what the Developer API does not take.
+Our SDK has spelled it (`genqueue.request.spelling`): every name is camelCase, as the REST reference has it, where
+google-genai sends snake_case below its first levels; the API reads both. Unknown names below the first level pass: they
+are the API's to judge. What only a worker knows is what the Developer API does not take.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from genqueue.spelling import VERBATIM
+from genqueue.request.spelling import VERBATIM
 from genqueue_worker.providers import gemini_fields as known
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini_schema import response_schema

@@ -1,6 +1,6 @@
 """JSON Schema as Gemini's `Schema` takes it. Pure; does what google-genai does to a `response_schema`.
 
-Keywords and types come spelled as Gemini's (`genqueue.schema`), with the order of properties written down.
+Keywords and types come spelled as Gemini's (`genqueue.request.schema`), with the order of properties written down.
 """
 
 from collections.abc import Mapping

@@ -40,7 +40,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """Hold what to generate: contents and config in Gemini's REST spelling, as `genqueue.request` writes them."""
+    """Hold what to generate: contents and config in Gemini's REST spelling, as the SDK writes them."""
 
     model: str
     contents: list[dict[str, Any]]

@@ -9,8 +9,8 @@ import pytest
 
 from genqueue.keys import Keys
 from genqueue.ledger import Completion
-from genqueue.payload import PLAIN, Codec
-from genqueue.seal import KeyRing, parse_keys
+from genqueue.payload.codec import PLAIN, Codec
+from genqueue.payload.seal import KeyRing, parse_keys
 from genqueue_worker.completions.delivery import Verdict, back_off, judge
 from genqueue_worker.completions.messages import task_id
 from genqueue_worker.completions.notice import notice

@@ -24,9 +24,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
-from genqueue.config import CLIENT_FIELDS
-from genqueue.names import camel
-from genqueue.request import build_request
+from genqueue.request.config import CLIENT_FIELDS
+from genqueue.request.document import build_request
+from genqueue.request.names import camel
 from genqueue_worker.providers import gemini_fields as known
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini_request import encode_body

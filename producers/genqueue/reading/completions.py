@@ -7,20 +7,20 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from genqueue import events
-from genqueue.bells import parse_ring
-from genqueue.ear import Ear
 from genqueue.errors import ServerUnavailable, WaitTimeout
 from genqueue.patience import Limit, Outage
+from genqueue.reading.bells import parse_ring
+from genqueue.reading.ear import Ear
+from genqueue.reading.tail import POLL
 from genqueue.result import ENDED
 from genqueue.steps import Pause, Read
-from genqueue.tail import POLL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from genqueue.patience import Patience
+    from genqueue.reading.tail import Reference
     from genqueue.steps import Following, Operation
-    from genqueue.tail import Reference
 
 #: Jobs that one round trip asks about.
 BATCH: Final = 250

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from genqueue.bells import Inbox
+    from genqueue.reading.bells import Inbox
 
 #: Channels that one command subscribes to, so that the first of many are heard while the last are still asked for.
 BATCH: Final = 250

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from genqueue import events
-from genqueue.bells import parse_ring
-from genqueue.ear import Ear
 from genqueue.errors import ServerUnavailable, StreamGone, WaitTimeout
 from genqueue.patience import Limit, Outage
-from genqueue.place import BEGINNING, Place, order, position
+from genqueue.reading.bells import parse_ring
+from genqueue.reading.ear import Ear
+from genqueue.reading.place import BEGINNING, Place, order, position
 from genqueue.steps import Pause, Read
 
 if TYPE_CHECKING:

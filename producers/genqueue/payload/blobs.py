@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from genqueue.inline import Blob
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
+    from genqueue.payload.inline import Blob
     from genqueue.settings import Settings
 
 #: Bytes that sealing may add to a blob.

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StrictBool, ValidationError
 
-from genqueue.complaint import invalid
 from genqueue.errors import InvalidRequest
 from genqueue.fingerprint import canonical
-from genqueue.names import camel, is_object, opened, snake
-from genqueue.schema import check_schema, check_spelled_schema, keep_order, spell_schema
-from genqueue.shape import fits_gemini, is_type, schema_of
-from genqueue.spelling import spelled
+from genqueue.request.complaint import invalid
+from genqueue.request.names import camel, is_object, opened, snake
+from genqueue.request.schema import check_schema, check_spelled_schema, keep_order, spell_schema
+from genqueue.request.shape import fits_gemini, is_type, schema_of
+from genqueue.request.spelling import spelled
 
 #: How deep a field of the configuration stands in the request document.
 _DEPTH: Final = 2

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from genqueue.errors import InvalidRequest
-from genqueue.names import is_object
-from genqueue.schema import KEYWORDS
+from genqueue.request.names import is_object
+from genqueue.request.schema import KEYWORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,13 +15,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from genqueue.contents import inline_parts
 from genqueue.errors import InvalidRequest
 from genqueue.fingerprint import encode
-from genqueue.request import MAX_REQUEST_BYTES
+from genqueue.request.contents import inline_parts
+from genqueue.request.document import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
-    from genqueue.payload import Codec
+    from genqueue.payload.codec import Codec
     from genqueue.settings import Settings
 
 #: How inline data stands in canonical JSON; a text that says so does not, as its quotes are escaped.

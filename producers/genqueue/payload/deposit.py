@@ -12,11 +12,11 @@ from genqueue.steps import Work
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from genqueue.blobs import BlobStore
     from genqueue.intake import Candidate
+    from genqueue.payload.blobs import BlobStore
     from genqueue.steps import Operation
 
-log = logging.getLogger("genqueue.blobs")
+log = logging.getLogger("genqueue.payload.blobs")
 
 
 def put(store: BlobStore, candidates: Iterable[Candidate]) -> Operation[None]:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from genqueue.errors import InvalidRequest
-from genqueue.names import opened
+from genqueue.request.names import opened
 
 _AUDIO = {"mp3": "audio/mp3", "wav": "audio/wav"}
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery, chain, group
 
-from genqueue.completion import parse_on_done
 from genqueue.errors import InvalidRequest
+from genqueue.on_done import parse_on_done
 
 APP = Celery("test", set_as_current=False)
 

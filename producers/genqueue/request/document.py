@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from genqueue.config import GenerationConfig, build_config, named_fields
-from genqueue.contents import contents_of, inline_parts, instruction_of
 from genqueue.errors import InvalidRequest
 from genqueue.fingerprint import encode
-from genqueue.messages import contents_of_messages
+from genqueue.request.config import GenerationConfig, build_config, named_fields
+from genqueue.request.contents import contents_of, inline_parts, instruction_of
+from genqueue.request.messages import contents_of_messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from genqueue.errors import InvalidRequest
 from genqueue.fingerprint import MAX_DEPTH, canonical, sound, too_deep
-from genqueue.names import camel, opened
-from genqueue.schema import check_schema, check_spelled_schema, spell_schema
+from genqueue.request.names import camel, opened
+from genqueue.request.schema import check_schema, check_spelled_schema, spell_schema
 
 #: Fields of a part that hold an object.
 PART_OBJECTS: Final = frozenset(

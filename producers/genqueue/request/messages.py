@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from genqueue.attachments import attachment
-from genqueue.contents import part_of
 from genqueue.errors import InvalidRequest
-from genqueue.names import opened
+from genqueue.request.attachments import attachment
+from genqueue.request.contents import part_of
+from genqueue.request.names import opened
 
 #: What a message may hold, by role; what is None or empty counts as left out.
 _FIELDS: dict[str, frozenset[str]] = {

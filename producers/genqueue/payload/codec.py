@@ -1,7 +1,7 @@
 """How requests, results and answers are stored: plain, compressed when large, sealed when there are keys.
 
-The first byte says which: `{` is plain JSON, `z` is zlib, `e` is an AES-GCM frame (`genqueue.seal`) around one of the
-other two. A frame is bound to its kind and to this version, so that a result cannot be passed off as a request.
+The first byte says which: `{` is plain JSON, `z` is zlib, `e` is an AES-GCM frame (`seal.py`) around one of the other
+two. A frame is bound to its kind and to this version, so that a result cannot be passed off as a request.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from genqueue import seal
 from genqueue.errors import PayloadUnreadable
+from genqueue.payload import seal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genqueue.bells import Heard
 from genqueue.errors import ServerUnavailable
 from genqueue.patience import Outage
+from genqueue.reading.bells import Heard
 from genqueue.steps import Hear, Listen, Pause
 
 if TYPE_CHECKING:
-    from genqueue.bells import Inbox
     from genqueue.patience import Limit
+    from genqueue.reading.bells import Inbox
     from genqueue.steps import Operation
 
 

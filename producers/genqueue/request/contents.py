@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from genqueue.errors import InvalidRequest
 from genqueue.fingerprint import sound
-from genqueue.names import is_object, opened
-from genqueue.spelling import PART_FIELDS, PART_OBJECTS, spelled
+from genqueue.request.names import is_object, opened
+from genqueue.request.spelling import PART_FIELDS, PART_OBJECTS, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from genqueue.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from genqueue.bells import Ring
     from genqueue.events import Event
+    from genqueue.reading.bells import Ring
 
 #: Each half of an entry's id is less.
 _ID_LIMIT: Final = 2**64

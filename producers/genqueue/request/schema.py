@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from genqueue.complaint import path_of
 from genqueue.errors import InvalidRequest
 from genqueue.fingerprint import MAX_DEPTH, canonical, encode, sound, too_deep
-from genqueue.names import camel, opened
+from genqueue.request.complaint import path_of
+from genqueue.request.names import camel, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

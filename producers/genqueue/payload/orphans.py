@@ -11,8 +11,8 @@ from genqueue.patience import BRIEF, ask
 from genqueue.steps import Work
 
 if TYPE_CHECKING:
-    from genqueue.blobs import BlobFolder, BlobStore
     from genqueue.keys import Keys
+    from genqueue.payload.blobs import BlobFolder, BlobStore
     from genqueue.steps import Operation
 
 #: Flights asked for in one round trip.
