@@ -1,4 +1,5 @@
-// Follows streams by the rules of ops/protocol.md: go run reader.go KEY AFTER MARK, or such lines on stdin. Go 1.19.
+// Follows streams by the rules of ops/protocol.md: go build reader.go && ./reader KEY AFTER MARK, or such lines on stdin.
+// Go 1.19; `go run` would make 1 of every exit code but 0.
 // Prints a line of JSON per event. Exit code: 0 at the end, 3 when a stream was gone, 1 when REDIS_URL has not answered for 30 s.
 package main
 

@@ -14,6 +14,7 @@ import redis
 from genqueue import Client, ledger, scripts
 from genqueue.keys import Keys
 from genqueue.lanes import QUEUES
+from genqueue.settings import Settings
 from genqueue_lab.servers import RedisServer
 from genqueue_worker.attempt import Attempt, new_run
 from genqueue_worker.providers.seam import Chunk, Piece
@@ -93,7 +94,8 @@ class Bench:
     def __enter__(self) -> Self:
         url = self._server.start().url()
         self._redis = redis.Redis.from_url(url)
-        self._client = Client(data_url=url)
+        # The defaults, whatever the environment says: the broker above all is this server, never somebody's own.
+        self._client = Client(Settings.model_construct(data_url=url))
         # Whatever a server and a deployment have once: scripts, partitions, the broker's bindings.
         self._client.submit("first", model=MODEL, share="none").cancel()
         for script in scripts.SCRIPTS:

@@ -18,8 +18,11 @@ PAGE = Path(__file__).parents[2] / "ops" / "sizing.md"
 
 @pytest.fixture(scope="module")
 def measured():
-    """Measure few jobs, once."""
-    return list(sizing.measure(40, 4))
+    """Measure few jobs, once, where the environment is of a deployment that must not be touched."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GENQUEUE_KEY_PREFIX", "another")
+        environment.setenv("GENQUEUE_BROKER_URL", "redis://127.0.0.1:1/0")
+        return list(sizing.measure(40, 4))
 
 
 def test_each_state_is_measured_key_by_key(measured):

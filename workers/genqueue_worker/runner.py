@@ -117,6 +117,7 @@ async def generate(runtime: Runtime, attempt: Attempt, clock: Clock) -> Outcome:
     """Stream the answer from the provider into the flight's events; raises ProviderError."""
     codec, route, courier = runtime.codec, runtime.route, runtime.courier
     request, laden = await take_request(codec, attempt)
+    route.admit(request)
     courier.write(attempt, [{"type": "started", "route": route.name, "model": request.model, "run": new_run()}])
     transcript = Transcript(request.model)
     provider = runtime.provider

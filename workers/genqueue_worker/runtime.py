@@ -99,7 +99,8 @@ def make_provider(settings: WorkerSettings) -> tuple[GeminiProvider, Route]:
     if not key and settings.gemini_base_url == GEMINI:
         raise SettingsError(["GENQUEUE_GEMINI_API_KEY: not set, expected the key of the Gemini Developer API"])
     ca_file = str(settings.gemini_ca_file) if settings.gemini_ca_file else None
-    return GeminiProvider(GeminiOptions(pool=pool)), Route("gemini", settings.gemini_base_url, key or NO_KEY, ca_file)
+    route = Route("gemini", settings.gemini_base_url, key or NO_KEY, ca_file, settings.gemini_region)
+    return GeminiProvider(GeminiOptions(pool=pool)), route
 
 
 @asynccontextmanager

@@ -50,6 +50,7 @@ class WorkerSettings(Settings):
     Attributes:
         gemini_api_key: key of the Gemini Developer API; `GEMINI_API_KEY` is read too.
         gemini_base_url: where that API is.
+        gemini_region: region in which that API works on requests, for jobs with a residency; Google's own says none.
         gemini_ca_file: PEM file with a certificate authority to trust besides the system's.
         slots: generations at once.
         lanes: lanes this worker consumes, comma-separated in the environment.
@@ -78,6 +79,7 @@ class WorkerSettings(Settings):
         SecretStr | None, Field(validation_alias=AliasChoices("GENQUEUE_GEMINI_API_KEY", "GEMINI_API_KEY"))
     ] = None
     gemini_base_url: str = GEMINI
+    gemini_region: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = None
     gemini_ca_file: Path | None = None
     slots: Annotated[int, Field(ge=1, le=10_000)] = 100
     lanes: str = ",".join(LANES)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -335,3 +336,17 @@ async def test_a_claim_that_cannot_be_handed_back_is_left_to_its_lease(runtime, 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize(
+    ("region", "state"), [("europe-west4", "succeeded"), ("us-central1", "retry"), (None, "retry")]
+)
+async def test_a_residency_is_never_violated(runtime, region, state):
+    """A route in another region, or in none that is known, is sent nothing."""
+    asked = REQUEST[:-1] + b',"residency":["europe-west4","europe-west9"]}'
+    runtime.courier.replies["claim"] = [[*GRANTED[:6], asked, *GRANTED[7:]]]
+    await runner.run(replace(runtime, route=replace(runtime.route, region=region)), FLIGHT, 5)
+    outcome, detail = runtime.courier.settlement()
+    assert outcome == state
+    assert bool(runtime.courier.written) == (state == "succeeded")
+    assert state == "succeeded" or "europe-west4, europe-west9 only" in detail["message"]

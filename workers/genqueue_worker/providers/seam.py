@@ -40,22 +40,38 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """Hold what to generate: contents and config in Gemini's REST spelling, as the SDK writes them."""
+    """Hold what to generate: contents and config in Gemini's REST spelling, as the SDK writes them.
+
+    `residency` holds the regions it may be sent to; empty for any.
+    """
 
     model: str
     contents: list[dict[str, Any]]
     system_instruction: dict[str, Any] | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    residency: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Hold one way to a provider; `ca_file` is a PEM file trusted besides the system's roots."""
+    """Hold one way to a provider.
+
+    `ca_file` is a PEM file trusted besides the system's roots; `region` is where the provider works on what is sent
+    there, None when nobody knows.
+    """
 
     name: str
     base_url: str
     api_key: str = field(repr=False)
     ca_file: str | None = None
+    region: str | None = None
+
+    def admit(self, request: ProviderRequest) -> None:
+        """Raise ProviderError `no_route` for a request that may not be sent here."""
+        if request.residency and self.region not in request.residency:
+            where = f"is in {self.region}" if self.region else "names no region"
+            message = f"the job may run in {', '.join(request.residency)} only, and this worker's route {where}"
+            raise ProviderError("no_route", message, retryable=True)
 
 
 class Provider(Protocol):
