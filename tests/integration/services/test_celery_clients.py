@@ -52,7 +52,10 @@ def app(worker, own_broker):
     """Somebody's Celery app, which knows nothing of genqueue."""
     made = Celery("host", broker=own_broker.url(), backend=own_broker.url(1), set_as_current=False)
     yield made
-    made.backend.result_consumer.stop()  # Celery leaves the connections of its results to the garbage collector
+    # Celery leaves the connections of its results to the garbage collector, and a result that is collected later would
+    # try for 20 s to say goodbye to a server that is no more.
+    made.backend.result_consumer.stop()
+    made.backend.result_consumer._pubsub = None
     made.backend.client.close()
     made.backend.client.connection_pool.disconnect()
     made.close()
