@@ -3,8 +3,9 @@ VENV := .venv
 OLDEST := .venv-oldest
 # The tests whose outcome rests on what the server does.
 SERVER_TESTS := $(wildcard tests/integration/test_ledger_*.py) $(addprefix tests/integration/test_, \
-	client.py completions.py connections.py cut_replies.py doctor.py finished.py keeping.py many_tails.py submit.py \
-	tail.py) $(addprefix tests/acceptance/test_, completions.py resume.py strangers.py trouble.py worker_loss.py)
+	cli_purge.py client.py completions.py conformance.py connections.py cut_replies.py doctor.py finished.py keeping.py \
+	many_tails.py orphans.py processes.py submit.py tail.py) tests/integration/services $(addprefix tests/acceptance/test_, \
+	backlog.py completions.py concurrency.py payloads.py resume.py rich_content.py strangers.py trouble.py worker_loss.py)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 

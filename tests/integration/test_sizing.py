@@ -18,23 +18,19 @@ PAGE = Path(__file__).parents[2] / "ops" / "sizing.md"
 
 @pytest.fixture(scope="module")
 def measured():
-    """Measure few jobs, once, where the environment is of a deployment that must not be touched."""
+    """Measure, in an environment that must not be touched, as many jobs as outweigh the server's own buffers."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("GENQUEUE_KEY_PREFIX", "another")
         environment.setenv("GENQUEUE_BROKER_URL", "redis://127.0.0.1:1/0")
-        return list(sizing.measure(40, 4))
+        return list(sizing.measure(40, 40))
 
 
 def test_each_state_is_measured_key_by_key(measured):
-    """Bytes of a job are its keys' and little else, and a stream costs more where nodes are large.
-
-    The server's own buffers come and go with a few hundred KB, which so few jobs do not outweigh.
-    """
+    """Bytes of a job are its keys' and little else, and a stream costs more where nodes are large."""
     assert len(measured) == 16
     by_place = {(size.state, size.prompt, size.nodes): size for size in measured}
     for size in measured:
-        known, buffers = sum(size.keys.values()), 300_000 / size.jobs
-        assert known / 2 - buffers < size.used < known * 2 + buffers
+        assert 0.5 * sum(size.keys.values()) < size.used < 2 * sum(size.keys.values()) + 10_000
     queued = by_place["queued", "small", "512"]
     assert queued.keys["events"] < 1_500
     assert by_place["queued", "small", "default"].keys["events"] > 4_000
@@ -44,7 +40,7 @@ def test_each_state_is_measured_key_by_key(measured):
     finished, expired = by_place["finished", "small", "512"], by_place["expired", "small", "512"]
     assert {"events", "cache"} <= finished.keys.keys()
     assert "events" not in expired.keys
-    assert sum(expired.keys.values()) < sum(finished.keys.values())
+    assert expired.used < finished.used
 
 
 def test_the_command_prints_a_table_or_json(measured, monkeypatch):
