@@ -4,24 +4,28 @@
 All keys of a flight carry the same hash tag `{p}`, p being its partition, so that each script touches one slot
 and the same code runs on a cluster. Ids of jobs and flights start with their partition: "17-3f2a...".
 
-| key                         | type   | holds                                     | written by                              | read by           | time to live                                              |
-|-----------------------------|--------|-------------------------------------------|-----------------------------------------|-------------------|-----------------------------------------------------------|
-| gq:{p}:flight:<id>          | hash   | request, state, token, counters, result   | every script                            | worker, SDK       | deadline, then `result_ttl`, or `dead_ttl` when it failed |
-| gq:{p}:events:<flight>      | stream | the events a reader tails                 | every script                            | any reader        | deadline, then `stream_ttl`                               |
-| gq:{p}:job:<id>             | hash   | flight, lane, tenant, leave mark, its end | submit, ends, collect, delivered, purge | SDK, worker       | as long as anything is found by it                        |
-| gq:{p}:members:<flight>     | zset   | jobs aboard, by deadline                  | submit, leave, sweep, purge             | scripts           | as the flight and its stream                              |
-| gq:{p}:ledger               | zset   | unfinished flights, by next look          | every script but append                 | sweep             | last entry + `result_ttl`                                 |
-| gq:{p}:sent:<queue>         | zset   | queued flights, by stamp                  | submit, claim, ends                     | sweep             | last entry + `result_ttl`                                 |
-| gq:{p}:flying:<fingerprint> | string | the live flight of a question             | submit, ends                            | submit            | as the flight                                             |
-| gq:{p}:cache:<fingerprint>  | hash   | a finished answer, and who paid for it    | settle, purge                           | submit            | `cache_ttl`                                               |
-| gq:{p}:finished             | stream | jobs that ended, about the last 1,000     | ends, take                              | take, acknowledge | last entry + 7 days                                       |
-| gq:{p}:outbox               | zset   | jobs whose end is to be told, by next try | ends, collect, delivered                | worker            | last entry + 25 h                                         |
-| gq:{p}:swept, gq:{p}:grace  | string | when the partition was last swept         | sweep                                   | sweep             | an hour, one lease                                        |
-| gq:idem:{<hash>}            | string | the job of an idempotency key             | reserve                                 | reserve           | `idempotency_ttl`                                         |
-| gq:marks                    | hash   | highest stamp popped, per queue           | mark                                    | worker            | 7 days                                                    |
-| gq:meta                     | hash   | partitions and schema version             | the first process                       | every process     | none                                                      |
+| key                         | type   | holds                                             | written by                              | read by           | time to live                                              |
+|-----------------------------|--------|---------------------------------------------------|-----------------------------------------|-------------------|-----------------------------------------------------------|
+| gq:{p}:flight:<id>          | hash   | request, state, token, counters, result           | every script                            | worker, SDK       | deadline, then `result_ttl`, or `dead_ttl` when it failed |
+| gq:{p}:events:<flight>      | stream | the events a reader tails                         | every script                            | any reader        | deadline, then `stream_ttl`                               |
+| gq:{p}:job:<id>             | hash   | flight, lane, tenant, leave mark, its end         | submit, ends, collect, delivered, purge | SDK, worker       | as long as anything is found by it                        |
+| gq:{p}:members:<flight>     | zset   | jobs aboard, by deadline                          | submit, leave, sweep, purge             | scripts           | as the flight and its stream                              |
+| gq:{p}:ledger               | zset   | unfinished flights, by next look                  | every script but append                 | sweep             | last entry + `result_ttl`                                 |
+| gq:{p}:sent:<queue>         | zset   | queued flights, by stamp                          | submit, claim, ends                     | sweep             | last entry + `result_ttl`                                 |
+| gq:{p}:flying:<fingerprint> | string | the live flight of a question                     | submit, ends                            | submit            | as the flight                                             |
+| gq:{p}:cache:<fingerprint>  | hash   | a finished answer, and who paid for it            | settle, purge                           | submit            | `cache_ttl`                                               |
+| gq:{p}:cached               | zset   | fingerprints of these, by when they expire        | settle, sweep, purge                    | sweep             | last entry + `cache_ttl`                                  |
+| gq:{p}:finished             | stream | jobs that ended, about the last 1,000             | ends, take                              | take, acknowledge | last entry + 7 days                                       |
+| gq:{p}:outbox               | zset   | jobs whose end is to be told, by next try         | ends, collect, delivered                | worker            | last entry + 25 h                                         |
+| gq:{p}:dead                 | zset   | flights that may be tried again, by when they go  | ends, drop                              | SDK               | last entry + `dead_ttl`                                   |
+| gq:{p}:swept, gq:{p}:grace  | string | when the partition was last swept                 | sweep                                   | sweep             | an hour, one lease                                        |
+| gq:{p}:pressure             | string | how full the memory is, and of what level that is | submit, sweep                           | submit, settle    | a second                                                  |
+| gq:idem:{<hash>}            | string | the job of an idempotency key                     | reserve                                 | reserve           | `idempotency_ttl`                                         |
+| gq:marks                    | hash   | highest stamp popped, per queue                   | mark                                    | worker            | 7 days                                                    |
+| gq:served:<lane>            | string | that a worker serves the lane                     | worker                                  | worker            | a day                                                     |
+| gq:meta                     | hash   | partitions and schema version                     | the first process                       | every process     | none                                                      |
 
-`ends` are the scripts in which a job ends: settle, leave, sweep, purge, and submit when the cache answers.
+`ends` are the scripts in which a job ends: settle, leave, revoke, sweep, purge, and submit when the cache answers.
 
 Channels: gq:{p}:bell:<flight> (rung with every event), gq:inbox:<worker> (flights taken from their holder).
 """
@@ -103,6 +107,14 @@ class Keys:
         """Return the key of a partition's completions that wait to be told."""
         return f"{self.slot(partition)}outbox"
 
+    def dead(self, partition: int) -> str:
+        """Return the key of a partition's dead letters, by how long they are kept."""
+        return f"{self.slot(partition)}dead"
+
+    def sent(self, partition: int, queue: str) -> str:
+        """Return the key of a partition's flights that are queued there, by stamp."""
+        return f"{self.slot(partition)}sent:{queue}"
+
     def members(self, flight: str) -> str:
         """Return the key of the jobs aboard of a flight."""
         return f"{self.slot_of_id(flight)}members:{flight}"
@@ -110,6 +122,10 @@ class Keys:
     def marks(self) -> str:
         """Return the key of the highest stamps popped."""
         return f"{self.prefix}:marks"
+
+    def served(self, lane: str) -> str:
+        """Return the key that tells when a lane was last served."""
+        return f"{self.prefix}:served:{lane}"
 
     def inbox(self, worker: str) -> str:
         """Return the channel on which a worker hears that a flight was taken from it."""

@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 #: Lua files that go in front of each script's own, in this order.
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "reserve": (),
-    "submit": ("lib", "flight"),
+    "submit": ("lib", "memory", "flight"),
     "claim": ("lib", "flight"),
     "append": ("lib",),
     "renew": ("lib",),
-    "settle": ("lib", "flight"),
+    "settle": ("lib", "memory", "flight"),
     "leave": ("lib", "flight"),
-    "sweep": ("lib", "flight"),
+    "revoke": ("lib", "flight"),
+    "sweep": ("lib", "memory", "flight"),
     "mark": (),
     "collect": ("lib", "flight"),
     "delivered": ("lib", "flight"),
     "take": ("lib",),
     "acknowledge": ("lib",),
-    "purge": ("lib", "flight"),
+    "purge": ("lib", "memory", "flight"),
+    "drop": ("lib", "flight"),
 }
 
 
@@ -90,6 +92,7 @@ APPEND: Final = _load("append")
 RENEW: Final = _load("renew")
 SETTLE: Final = _load("settle")
 LEAVE: Final = _load("leave")
+REVOKE: Final = _load("revoke")
 SWEEP: Final = _load("sweep")
 MARK: Final = _load("mark")
 COLLECT: Final = _load("collect")
@@ -97,6 +100,7 @@ DELIVERED: Final = _load("delivered")
 TAKE: Final = _load("take")
 ACKNOWLEDGE: Final = _load("acknowledge")
 PURGE: Final = _load("purge")
+DROP: Final = _load("drop")
 
 #: Every script.
 SCRIPTS: Final = (
@@ -107,6 +111,7 @@ SCRIPTS: Final = (
     RENEW,
     SETTLE,
     LEAVE,
+    REVOKE,
     SWEEP,
     MARK,
     COLLECT,
@@ -114,6 +119,7 @@ SCRIPTS: Final = (
     TAKE,
     ACKNOWLEDGE,
     PURGE,
+    DROP,
 )
 
 

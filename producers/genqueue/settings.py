@@ -60,7 +60,9 @@ class Settings(BaseSettings):
         dead_ttl: how long a failed job keeps its prompt.
         idempotency_ttl: how long an idempotency key gives the same job.
         max_tries: provider calls a flight may fail before it fails.
-        max_losses: workers a flight may lose before it fails.
+        max_losses: workers a flight may lose while it runs alone, as it does after two losses beside others.
+        memory_high_water: percent of the data server's maxmemory from which on it keeps no answers for equal questions,
+            then takes no low, then no normal work; 100 switches that off.
         connect_timeout, command_timeout: patience with the data server; a submit gives up in less than 3 s.
         reconnect_timeout: how long a reader goes on through an outage of the data server.
         payload_keys: keys that seal what is stored, as "id:base64,id2:base64"; the first seals, all open.
@@ -87,8 +89,9 @@ class Settings(BaseSettings):
     cache_ttl: Seconds = 86_400.0
     dead_ttl: Seconds = 1_209_600.0
     idempotency_ttl: Seconds = 86_400.0
-    max_tries: Count = 4
-    max_losses: Count = 5
+    max_tries: Count = 8
+    max_losses: Count = 2
+    memory_high_water: Annotated[int, Field(ge=1, le=100)] = 85
     connect_timeout: Seconds = 1.0
     command_timeout: Seconds = 1.2
     reconnect_timeout: Seconds = 60.0

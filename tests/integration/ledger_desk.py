@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,11 @@ class Desk:
         job = job or self.submission(**fields)
         return ledger.parse_submit(self.run(ledger.submit(self.keys, job, self.now)))
 
-    def claim(self, flight: str, stamp: int | None, token: str = TOKEN) -> ledger.Claimed | ledger.Refusal:
+    def claim(
+        self, flight: str, stamp: int | None, token: str = TOKEN, *, alone: bool = False
+    ) -> ledger.Claimed | ledger.Refusal:
         """Claim a flight."""
-        wish = ledger.Claim(flight, token, stamp or 0, self.inbox, LEASES)
+        wish = ledger.Claim(flight, token, stamp or 0, self.inbox, LEASES, alone)
         return ledger.parse_claim(self.run(ledger.claim(self.keys, wish, self.now)))
 
     def running(self, job: ledger.Submission | None = None, *, token: str = TOKEN, **fields: Any) -> str:
@@ -102,9 +105,17 @@ class Desk:
         settlement = ledger.Settlement(flight, token, outcome, **fields)
         return ledger.parse_settle(self.run(ledger.settle(self.keys, settlement, self.now)))
 
-    def leave(self, job: str) -> ledger.Departed:
-        """Cancel a job."""
-        return ledger.parse_leave(self.run(ledger.leave(self.keys, job, "cancelled", self.now)))
+    def leave(self, job: str, reason: ledger.Reason = "cancelled") -> ledger.Departed:
+        """Take a job off its flight."""
+        return ledger.parse_leave(self.run(ledger.leave(self.keys, job, reason, self.now)))
+
+    def revoke(self, flight: str) -> ledger.Departed:
+        """Cancel every job of a flight."""
+        return ledger.parse_revoke(self.run(ledger.revoke(self.keys, flight, self.now)))
+
+    def drop(self, flight: str) -> str:
+        """Let go of a dead letter."""
+        return ledger.parse_drop(self.run(ledger.drop(self.keys, flight)))
 
     def due(self) -> list[str]:
         """Return the jobs whose end is to be told."""
@@ -140,8 +151,12 @@ class Desk:
         return found
 
     def sweep(self, *queues: QueueReading, limit: int = 10) -> list[ledger.Publication]:
-        """Sweep the partition."""
-        look = ledger.Sweep(limit, slack_ms=1500, lease_grace_ms=15_000, min_interval_ms=250, queues=queues)
+        """Sweep the partition, and return what must be published."""
+        return ledger.publications(self.look(*queues, limit=limit))
+
+    def look(self, *queues: QueueReading, limit: int = 10, memory_high_water: int = 85) -> list[ledger.Swept]:
+        """Sweep the partition, and return all that was done."""
+        look = ledger.Sweep(limit, 1500, 4000, 15_000, 250, queues, memory_high_water)
         return ledger.parse_sweep(self.run(ledger.sweep(self.keys, PARTITION, look, self.now)))
 
     def sweep_at(self, moment: int, *queues: QueueReading) -> list[ledger.Publication]:
@@ -149,6 +164,29 @@ class Desk:
         self.link.command("SET", f"{self.slot}swept", moment - 1000, "PX", 60_000)
         self.now = moment
         return self.sweep(*queues)
+
+    def lose_all(self, flight: str) -> list[ledger.Swept]:
+        """Lose the worker of a running flight, and each one that comes after it; returns what the last sweep found."""
+        while True:
+            self.now += 15_000
+            self.link.command("SET", f"{self.slot}swept", self.now - 1000, "PX", 60_000)
+            found = self.look()
+            (publication,) = ledger.publications(found) or [None]
+            if publication is None:
+                return found
+            token = f"token-{publication.stamp}"
+            if self.claim(flight, publication.stamp, token) == ledger.Refusal("suspect"):
+                self.claim(flight, publication.stamp, token, alone=True)
+
+    def history(self, flight: str) -> list[dict[str, Any]]:
+        """Return how the attempts of a flight ended."""
+        found: list[dict[str, Any]] = json.loads(self.fields(flight).get("history", "[]"))
+        return found
+
+    def dead(self) -> dict[str, int]:
+        """Return the dead letters, each with the moment until which it is kept (ms)."""
+        found = self.link.command("ZRANGE", f"{self.slot}dead", 0, -1, "WITHSCORES")
+        return {flight.decode(): int(moment) for flight, moment in found}
 
     def entries(self, flight: str) -> list[dict[str, str]]:
         """Return a stream's entries."""

@@ -47,12 +47,10 @@ def test_every_way_to_end_is_noted_once(desk: Desk) -> None:
     desk.submit(last)
     desk.leave(last.job)
     desk.submit(submission("expired", fingerprint="d", deadline_ms=desk.now + 1000))
-    lost = submission("failed", fingerprint="e")
+    lost = submission("failed", fingerprint="e", deadline_ms=desk.now + 600_000)
     desk.running(lost)
     desk.sweep_at(desk.now + 1000)
-    (publication,) = desk.sweep_at(desk.now + 15_000)
-    desk.claim(lost.flight, publication.stamp, "token-2")
-    desk.sweep_at(desk.now + 15_000)
+    desk.lose_all(lost.flight)
     assert states(desk) == expected
     told = desk.collect()
     assert {completion.job: completion.state for completion in told} == expected
@@ -196,10 +194,8 @@ def test_a_failed_flight_keeps_its_prompt_unless_told_otherwise(desk: Desk, outc
 
 def test_a_lost_flight_keeps_its_prompt_as_well(desk: Desk) -> None:
     """What failed without a word of the provider is kept like any other failure."""
-    flight = desk.running()
-    (publication,) = desk.sweep_at(desk.now + 15_000)
-    desk.claim(flight, publication.stamp, "token-2")
-    desk.sweep_at(desk.now + 15_000)
+    flight = desk.running(deadline_ms=desk.now + 600_000)
+    desk.lose_all(flight)
     assert desk.fields(flight)["state"] == "failed"
     assert desk.fields(flight)["request"] == '{"v":1}'
 

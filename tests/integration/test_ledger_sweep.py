@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genqueue.ledger import Appended, Claimed, Publication, QueueReading
+from genqueue.ledger import Appended, Claimed, Publication, QueueReading, Swept
 
-from .ledger_desk import TOKEN
+from .ledger_desk import PARTITION, TOKEN
 
 if TYPE_CHECKING:
     from .ledger_desk import Desk
@@ -34,13 +34,12 @@ def test_a_renewed_lease_is_left_alone(desk: Desk) -> None:
 
 
 def test_too_many_lost_workers_end_a_flight(desk: Desk) -> None:
-    """What takes down one worker after another is not published again: it fails, with a code."""
-    flight = desk.running()
-    (publication,) = desk.sweep_at(desk.now + 15_000)
-    desk.claim(flight, publication.stamp, "token-2")
-    assert desk.sweep_at(desk.now + 15_000) == []
+    """What takes down one worker after another, also those that run nothing else, fails, with a code."""
+    flight = desk.running(deadline_ms=desk.now + 600_000)
+    assert desk.lose_all(flight) == [Swept("dead", None, flight)]
     failed = desk.entries(flight)[-1]
     assert (failed["type"], failed["code"], failed["retryable"]) == ("failed", "worker_lost", "1")
+    assert failed["message"] == "4 workers were lost while they ran this, 2 of them alone"
 
 
 def test_a_due_retry_is_published(desk: Desk) -> None:
@@ -140,6 +139,19 @@ def test_an_outage_forgives_each_lease_once(desk: Desk) -> None:
     assert [found.flight for found in desk.sweep()] == [flight]
 
 
+def test_the_grace_is_one_lease_of_the_lane(desk: Desk) -> None:
+    """A high flight whose holder died in the outage waits for a lease of its own lane, not of the slowest."""
+    desk.sweep()
+    high, normal = desk.running(lane="high", fingerprint=""), desk.running(fingerprint="")
+    desk.now += 20_000
+    assert desk.sweep() == []
+    assert [desk.fields(flight)["lease"] for flight in (high, normal)] == [str(desk.now + 4000), str(desk.now + 15_000)]
+    desk.now += 1000
+    assert desk.sweep() == []
+    assert [found.flight for found in desk.sweep_at(desk.now + 3000)] == [high]
+    assert [found.flight for found in desk.sweep_at(desk.now + 11_000)] == [normal]
+
+
 def test_an_outage_forgives_again_after_a_renewal(desk: Desk) -> None:
     """A holder who renewed after one outage is forgiven in the next."""
     desk.sweep()
@@ -168,3 +180,31 @@ def test_what_is_gone_leaves_the_lists(desk: Desk) -> None:
     desk.link.command("DEL", desk.keys.flight(flight))
     assert desk.sweep_at(desk.now + 70_000, QueueReading(NORMAL, 0, empty=True)) == []
     assert desk.link.command("EXISTS", f"{desk.slot}ledger", f"{desk.slot}sent:{NORMAL}") == 0
+
+
+def test_a_sweep_says_why(desk: Desk) -> None:
+    """So that workers can count what they recover."""
+    lost, due, unheard = (desk.submit(fingerprint="", deadline_ms=desk.now + 600_000) for _ in range(3))
+    for flight in (lost, due):
+        desk.claim(flight.flight, flight.stamp)
+    desk.settle(due.flight, "retry", delay_ms=500)
+    desk.link.command("SET", f"{desk.slot}swept", desk.now + 15_000, "PX", 60_000)
+    desk.now += 15_000 + 250
+    found = desk.look(QueueReading(NORMAL, 0, empty=True))
+    assert {one.flight: one.why for one in found} == {lost.flight: "lost", due.flight: "due", unheard.flight: "unheard"}
+
+
+def test_many_passed_deadlines_are_taken_in_turn(desk: Desk) -> None:
+    """One sweep takes off so many jobs and no more, of a flight with thousands half as many, so that others go too."""
+    crowd = desk.submit(deadline_ms=desk.now + 100).flight
+    members = [part for number in range(20_000) for part in (desk.now + 100, f"{PARTITION}-{number:020x}")]
+    desk.link.command("ZADD", desk.keys.members(crowd), *members)
+    other = desk.submit(fingerprint="", deadline_ms=desk.now + 100).flight
+    desk.link.command("ZADD", f"{desk.slot}ledger", desk.now + 99, crowd)  # the crowd comes first
+    desk.now += 100
+    for left in (19_951, 19_901):
+        desk.look(limit=100)
+        assert desk.link.command("ZCARD", desk.keys.members(crowd)) == left
+        desk.now += 250
+    assert desk.types(other) == ["queued", "expired"]
+    assert desk.fields(crowd)["state"] == "queued"

@@ -22,9 +22,10 @@ from genqueue.ledger.attempt import (
     renew,
     settle,
 )
-from genqueue.ledger.departure import Departed, Reason, leave, parse_leave
+from genqueue.ledger.dead import Dropped, drop, parse_drop
+from genqueue.ledger.departure import Departed, Reason, leave, parse_leave, parse_revoke, revoke
 from genqueue.ledger.ended import Consumer, Ended, Start, acknowledge, parse_take, take
-from genqueue.ledger.entries import Entry, Value
+from genqueue.ledger.entries import Entry, Value, first_slice
 from genqueue.ledger.erasure import Erased, parse_purge, purge
 from genqueue.ledger.outbox import (
     Completion,
@@ -36,9 +37,19 @@ from genqueue.ledger.outbox import (
     parse_collect,
     parse_delivered,
 )
-from genqueue.ledger.partition import QueueReading, Sweep, mark, parse_marks, parse_sweep, sweep
+from genqueue.ledger.partition import (
+    QueueReading,
+    Sweep,
+    Swept,
+    mark,
+    parse_marks,
+    parse_sweep,
+    publications,
+    sweep,
+)
 from genqueue.ledger.submission import (
     CacheMode,
+    OnInterrupt,
     Policy,
     Publication,
     Store,
@@ -57,10 +68,12 @@ __all__ = [
     "Consumer",
     "Delivery",
     "Departed",
+    "Dropped",
     "Ended",
     "Entry",
     "Erased",
     "Leases",
+    "OnInterrupt",
     "Outcome",
     "Policy",
     "Publication",
@@ -74,6 +87,7 @@ __all__ = [
     "Submission",
     "Submitted",
     "Sweep",
+    "Swept",
     "Taking",
     "Value",
     "acknowledge",
@@ -81,23 +95,29 @@ __all__ = [
     "claim",
     "collect",
     "delivered",
+    "drop",
     "due",
+    "first_slice",
     "leave",
     "mark",
     "parse_append",
     "parse_claim",
     "parse_collect",
     "parse_delivered",
+    "parse_drop",
     "parse_leave",
     "parse_marks",
     "parse_purge",
     "parse_renew",
+    "parse_revoke",
     "parse_settle",
     "parse_submit",
     "parse_sweep",
     "parse_take",
+    "publications",
     "purge",
     "renew",
+    "revoke",
     "settle",
     "submit",
     "sweep",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from genqueue.keys import Keys
     from genqueue.lanes import Lane
+    from genqueue.ledger.submission import OnInterrupt
 
 Outcome = Literal["succeeded", "failed", "cancelled", "retry", "interrupted"]
 
@@ -36,6 +37,7 @@ class Claim:
         token: random text, made for this claim.
         stamp: the one in the message.
         inbox: channel on which the worker hears that the flight was taken from it.
+        alone: whether the attempt has its process to itself, as that of a suspect must.
     """
 
     flight: str
@@ -43,6 +45,7 @@ class Claim:
     stamp: int
     inbox: str
     leases: Leases
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Claimed:
         created_ms, claimed_ms: when the flight was submitted and when this attempt began, by the server's clock.
         tries: attempts that failed before.
         traceparent: W3C trace context of the job that started the flight; "" without one.
+        resumed: whether what earlier attempts have shown stays, and this one goes on from it.
     """
 
     attempt: int
@@ -68,13 +72,15 @@ class Claimed:
     claimed_ms: int
     tries: int
     traceparent: str = ""
+    resumed: bool = False
+    on_interrupt: OnInterrupt = "restart"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A claim that was not granted."""
 
-    reason: Literal["gone", "done", "leased", "spent", "notyet", "late"]
+    reason: Literal["gone", "done", "leased", "spent", "notyet", "late", "suspect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,7 @@ class Settled:
         state: of the flight now, when the token was settled before (status "already").
         written: entries of this attempt in the stream, when some before `first` are missing (status "gap").
         queue, stamp: when something must be published.
+        dead: whether that made a dead letter (status "failed").
     """
 
     status: Literal["succeeded", "failed", "cancelled", "waiting", "queued", "already", "refused", "gone", "gap"]
@@ -123,12 +130,13 @@ class Settled:
     written: int | None
     queue: str | None
     stamp: int | None
+    dead: bool = False
 
 
 def claim(keys: Keys, wish: Claim, now_ms: int = 0) -> Call:
     """Return the call that takes a queued flight."""
     leases = (wish.leases.high, wish.leases.normal, wish.leases.low)
-    args = (now_ms, wish.flight, wish.token, wish.stamp, wish.inbox, *leases)
+    args = (now_ms, wish.flight, wish.token, wish.stamp, wish.inbox, *leases, int(wish.alone))
     return Call(scripts.CLAIM, (keys.slot_of_id(wish.flight),), args)
 
 
@@ -137,7 +145,8 @@ def parse_claim(reply: Any) -> Claimed | Refusal:
     status, *facts = reply
     if status != b"ok":
         return Refusal(cast("Any", text(status)))
-    attempt, written, lane, deadline_ms, tenant, request, created_ms, claimed_ms, tries, traceparent = facts
+    attempt, written, lane, deadline_ms, tenant, request, created_ms, claimed_ms, tries, traceparent, *rest = facts
+    resumed, on_interrupt = rest
     return Claimed(
         attempt,
         written,
@@ -149,6 +158,8 @@ def parse_claim(reply: Any) -> Claimed | Refusal:
         claimed_ms,
         tries,
         text(traceparent),
+        resumed == 1,
+        cast("OnInterrupt", text(on_interrupt)),
     )
 
 
@@ -191,4 +202,5 @@ def parse_settle(reply: Any) -> Settled:
         written=int(extra) if status == "gap" else None,
         queue=queue or None,
         stamp=int(stamp) if queue else None,
+        dead=extra == "dead",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 Value: TypeAlias = str | bytes | int
 #: The fields of one event, "type" among them; v, attempt and n are added by the server.
 Entry: TypeAlias = Mapping[str, Value]
+
+#: Most entries, and most characters of their fields unless a single one has more, that one call carries: the server
+#: serves nobody else while it writes them.
+SLICE_COUNT: Final = 1000
+SLICE_SIZE: Final = 1024 * 1024
 
 
 def text(value: Value) -> str:
@@ -34,3 +39,16 @@ def flat_entries(entries: Sequence[Entry]) -> Iterable[Value]:
     for entry in entries:
         yield 2 * len(entry)
         yield from flat(entry)
+
+
+def first_slice(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return as many of the first entries as one call carries, at least one when there are any.
+
+    Whoever has more appends them slice by slice, each behind what the reply says is written, and settles with the last.
+    """
+    size = 0
+    for count, entry in enumerate(entries):
+        size += sum(len(value) for value in entry.values() if not isinstance(value, int))
+        if count == SLICE_COUNT or (count and size > SLICE_SIZE):
+            return entries[:count]
+    return entries

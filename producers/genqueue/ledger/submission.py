@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CacheMode = Literal["use", "refresh", "off"]
 Store = Literal["request", "none"]
+#: What becomes of an attempt that ended after it had shown something: another begins anew, goes on, or there is none.
+OnInterrupt = Literal["restart", "continue", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Policy:
 
     Attributes:
         dead_ttl_ms: how long a flight that failed is kept, with its request; 0 as long as any other.
+        memory_high_water: percent of the server's memory from which on it is short; 100 is never.
     """
 
     max_tries: int
@@ -31,6 +34,7 @@ class Policy:
     keep_ms: int
     cache_ttl_ms: int
     dead_ttl_ms: int = 0
+    memory_high_water: int = 85
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Submission:
         on_done: JSON of whom to tell of the job's end (see `genqueue.on_done`); "" tells nobody.
         idem: key of the job's idempotency entry; "" without one.
         traceparent: W3C trace context of whoever submitted; "" without one.
+        on_interrupt: what is to become of an attempt that is cut off; members that differ make it "restart".
+        replayed_from: the job that this one repeats; "" without one.
     """
 
     job: str
@@ -63,6 +69,8 @@ class Submission:
     on_done: str = ""
     idem: str = ""
     traceparent: str = ""
+    on_interrupt: OnInterrupt = "restart"
+    replayed_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +89,17 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of a submission; queue and stamp are None when there is nothing to publish."""
+    """What became of a submission; queue and stamp are None when there is nothing to publish.
 
-    status: Literal["new", "joined", "cached", "dup", "late"]
+    Attributes:
+        used: percent of the server's memory, too much for a new flight of the lane (status "full").
+    """
+
+    status: Literal["new", "joined", "cached", "dup", "late", "full"]
     flight: str
     queue: str | None
     stamp: int | None
+    used: int | None = None
 
     @property
     def publication(self) -> Publication | None:
@@ -99,11 +112,13 @@ def submit(keys: Keys, submission: Submission, now_ms: int = 0) -> Call:
     s, p = submission, submission.policy
     job = (s.job, s.flight, s.fingerprint, s.lane, s.deadline_ms, s.tenant, s.mark, s.cache, s.request)
     policy = (p.max_tries, p.max_losses, p.stream_ttl_ms, p.keep_ms, p.cache_ttl_ms, p.dead_ttl_ms)
-    rest = (s.store, s.on_done, s.idem, s.traceparent)
+    rest = (s.store, s.on_done, s.idem, s.traceparent, s.on_interrupt, s.replayed_from, p.memory_high_water)
     return Call(scripts.SUBMIT, (keys.slot_of_id(s.job),), (now_ms, *job, *policy, *rest))
 
 
 def parse_submit(reply: Any) -> Submitted:
     """Return what became of a submission."""
     status, flight, queue, stamp = map(text, reply)
+    if status == "full":
+        return Submitted("full", flight, None, None, int(stamp))
     return Submitted(cast("Any", status), flight, queue or None, int(stamp) if queue else None)

@@ -5,11 +5,11 @@
 local TERMINAL = {succeeded = 'completed', failed = 'failed', cancelled = 'cancelled', expired = 'expired'}
 local TEXTS = {
   'state', 'lane', 'tenant', 'fingerprint', 'cache', 'queue', 'token', 'inbox', 'settled_by', 'restart', 'last',
-  'store', 'traceparent',
+  'store', 'traceparent', 'on_interrupt',
 }
 local NUMBERS = {
   'deadline', 'stamp', 'spent', 'lease', 'forgiven', 'until', 'attempt', 'written', 'delta', 'tries', 'losses',
-  'created', 'max_tries', 'max_losses', 'stream_ttl_ms', 'keep_ms', 'cache_ttl_ms',
+  'lone_losses', 'alone', 'resumed', 'created', 'max_tries', 'max_losses', 'stream_ttl_ms', 'keep_ms', 'cache_ttl_ms',
   'dead_ttl_ms',
 }
 -- A completion is delivered for a day; what it needs outlives that.
@@ -17,14 +17,19 @@ local OUTBOX_TTL_MS = 25 * 3600 * 1000
 -- The finished stream is a window, about this long, and expires when nothing ends for a week.
 local FINISHED_LENGTH = 1000
 local FINISHED_TTL_MS = 7 * 24 * 3600 * 1000
+-- Attempts of a flight that are remembered, and the bytes of what was said of one that are.
+local HISTORY_LENGTH = 20
+local HISTORY_TEXT = 500
+-- Dead letters that one end takes off their list, at most, when their time is over.
+local DEAD_TRIMMED = 100
 
 local function flight_key(id) return slot .. 'flight:' .. id end
 local function members_key(id) return slot .. 'members:' .. id end
 local function job_key(job) return slot .. 'job:' .. job end
 local function sent_key(queue) return slot .. 'sent:' .. queue end
 local function flying_key(fingerprint) return slot .. 'flying:' .. fingerprint end
-local function cache_key(fingerprint) return slot .. 'cache:' .. fingerprint end
 local ledger_key, outbox_key, finished_key = slot .. 'ledger', slot .. 'outbox', slot .. 'finished'
+local dead_key = slot .. 'dead'
 
 -- Returns a flight's fields by name, absent texts as false and absent numbers as 0, or nil without such a flight.
 local function load(id)
@@ -63,6 +68,10 @@ local function first_deadline(flight)
   return tonumber(redis.call('ZRANGE', members_key(flight.id), 0, 0, 'WITHSCORES')[2] or 0)
 end
 
+local function last_deadline(flight)
+  return tonumber(redis.call('ZRANGE', members_key(flight.id), -1, -1, 'WITHSCORES')[2] or 0)
+end
+
 -- Write an event that no attempt numbers.
 local function announce(flight, ...)
   local fields = {...}
@@ -82,10 +91,27 @@ local function call_off(flight)
   if flight.state == 'running' then redis.call('PUBLISH', flight.inbox, flight.id .. ' ' .. flight.token) end
 end
 
--- Void the token; the next claim tells readers why the text begins anew.
+-- Note how the attempt under way ended, with its code and what was `said`, for those who look at a dead letter.
+local function note(flight, outcome, said, now)
+  local message = said.message
+  if message and #message > HISTORY_TEXT then
+    -- not in the middle of a character
+    message = string.gsub(string.sub(message, 1, HISTORY_TEXT), '[\192-\255]?[\128-\191]*$', '')
+  end
+  local found = redis.call('HGET', flight_key(flight.id), 'history')
+  local history = found and cjson.decode(found) or {}
+  if #history >= HISTORY_LENGTH then table.remove(history, 1) end
+  history[#history + 1] = {
+    attempt = flight.attempt, at = now, worker = string.match(flight.inbox or '', ':inbox:(.*)') or '',
+    outcome = outcome, code = said.code, message = message, sealed = said.sealed,
+  }
+  redis.call('HSET', flight_key(flight.id), 'history', cjson.encode(history))
+end
+
+-- Void the token; the next claim tells readers why the text begins anew, or goes on.
 local function end_attempt(flight, reason)
-  redis.call('HDEL', flight_key(flight.id), 'token')
-  flight.token = false
+  redis.call('HDEL', flight_key(flight.id), 'token', 'alone', 'resumed')
+  flight.token, flight.alone, flight.resumed = false, 0, 0
   save(flight, 'restart', reason)
 end
 
@@ -124,16 +150,28 @@ local function retention(flight, state)
   return flight.dead_ttl_ms > 0 and flight.dead_ttl_ms or flight.keep_ms
 end
 
+-- Put a flight on the list of those somebody may want to try again, for as long as it is kept.
+local function bury(flight, kept_ms, now)
+  redis.call('ZADD', dead_key, now + kept_ms, flight.id)
+  keep_at_least(dead_key, kept_ms)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', dead_key, '-inf', now, 'LIMIT', 0, DEAD_TRIMMED)) do
+    redis.call('ZREM', dead_key, id)
+  end
+end
+
 -- Write the terminal event, note the end of every job aboard, and let go of everything but the answer. `ending` holds
--- the event's fields as a JSON object, for those who ask when the stream has expired.
+-- the event's fields as a JSON object, for those who ask when the stream has expired. Returns whether that made a dead
+-- letter: a failure that another try might not have.
 local function finish(flight, state, detail, now)
   announce(flight, 'type', TERMINAL[state], unpack(detail))
   if flight.queue ~= '' then redis.call('ZREM', sent_key(flight.queue), flight.id) end
   local fields = {}
   for index = 1, #detail, 2 do fields[detail[index]] = detail[index + 1] end
   local ending = cjson.encode(fields)
-  save(flight, 'state', state, 'queue', '', 'ending', ending)
-  redis.call('HDEL', flight_key(flight.id), 'token', 'until')
+  save(flight, 'state', state, 'queue', '', 'ending', ending, 'ended', now)
+  -- how its attempts ended is of interest only where none succeeded
+  local past = state == 'failed' and 'token' or 'history'
+  redis.call('HDEL', flight_key(flight.id), 'token', 'until', 'alone', 'resumed', past)
   redis.call('ZREM', ledger_key, flight.id)
   local flying = flying_key(flight.fingerprint)
   if flight.fingerprint ~= '' and redis.call('GET', flying) == flight.id then redis.call('DEL', flying) end
@@ -146,6 +184,17 @@ local function finish(flight, state, detail, now)
   redis.call('PEXPIRE', flight_key(flight.id), kept_ms)
   redis.call('PEXPIRE', members_key(flight.id), math.max(kept_ms, flight.stream_ttl_ms))
   redis.call('PEXPIRE', flight.events, flight.stream_ttl_ms)
+  local dead = state == 'failed' and fields.retryable == '1'
+  if dead then bury(flight, kept_ms, now) end
+  return dead
+end
+
+-- End a flight whose attempt ended after it had shown something, if its jobs take no other attempt after that. Returns
+-- whether they do not, and what `finish` returns.
+local function break_off(flight, why, now)
+  if flight.on_interrupt ~= 'fail' or tonumber(flight.delta) ~= 1 then return false end
+  return true, finish(flight, 'failed', {'code', 'interrupted', 'retryable', '1',
+    'message', 'the attempt ended after its first output (' .. why .. '), and on_interrupt is "fail"'}, now)
 end
 
 -- Take one job off a flight. The last one ends it, and stays noted as the one whose end that was. Returns whether it

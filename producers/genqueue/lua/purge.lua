@@ -39,7 +39,11 @@ local function erase(flight)
   if flight then redis.call('HSET', key, 'flight_tenant', flight.tenant) end
   redis.call('DEL', flight_key(id), events_key(id))
   local cached = cache_key(fingerprint or '')
-  if redis.call('HGET', cached, 'flight') == id then redis.call('DEL', cached) end
+  if redis.call('HGET', cached, 'flight') == id then
+    redis.call('DEL', cached)
+    redis.call('ZREM', cached_key, fingerprint)
+  end
+  redis.call('ZREM', dead_key, id)
 end
 
 local flight, heir = load(id), nil

@@ -7,43 +7,45 @@
 --       8 number of fields and values of the terminal event, field, value...,
 --       then number of the first entry, count and entries as in append
 -- Returns {status, x, queue, stamp}, '' where there is nothing to say; queue and stamp when there is something to
---       publish. Status: succeeded, failed, cancelled, waiting, queued, already (x: the state), gap (x: written),
---       refused, gone.
+--       publish. Status: succeeded, failed (x: dead, when it may be tried again as another job), cancelled, waiting,
+--       queued, already (x: the state), gap (x: written), refused, gone.
 
 local now = now_from(ARGV[1])
 local token, outcome, result, replay = ARGV[3], ARGV[4], ARGV[6], ARGV[7]
 local detail = {unpack(ARGV, 9, 8 + ARGV[8])}
 local entries = 9 + ARGV[8]
 local flight = load(ARGV[2])
+local said = {}
+for index = 1, #detail, 2 do said[detail[index]] = detail[index + 1] end
 
 local function reply(status, x)
   local queued = flight and flight.queue ~= ''
   return {status, x or '', queued and flight.queue or '', queued and tostring(flight.stamp) or ''}
 end
 
-local function code()
-  for index = 1, #detail, 2 do
-    if detail[index] == 'code' then return detail[index + 1] end
-  end
-  return ''
-end
-
 local function succeed()
   finish(flight, 'succeeded', detail, now)
   save(flight, 'result', result)
   local shared = flight.fingerprint ~= '' and (flight.cache == 'use' or flight.cache == 'refresh')
-  if shared and replay ~= '' then
+  -- under memory pressure kept answers are the first to go
+  if shared and replay ~= '' and last_pressure() == 0 then
     local key = cache_key(flight.fingerprint)
     redis.call('HSET', key, 'events', replay, 'completed', cjson.encode(detail), 'result', result,
       'tenant', flight.tenant, 'flight', flight.id)
     redis.call('PEXPIRE', key, flight.cache_ttl_ms)
+    redis.call('ZADD', cached_key, now + flight.cache_ttl_ms, flight.fingerprint)
+    keep_at_least(cached_key, flight.cache_ttl_ms)
   end
   return reply('succeeded')
 end
 
+local function failed(dead)
+  return reply('failed', dead and 'dead' or '')
+end
+
 local function fail()
-  finish(flight, 'failed', detail, now)
-  return reply('failed')
+  note(flight, 'failed', said, now)
+  return failed(finish(flight, 'failed', detail, now))
 end
 
 local function cancel()
@@ -53,16 +55,25 @@ end
 
 local function retry()
   save(flight, 'tries', flight.tries + 1)
-  if flight.tries >= flight.max_tries then return fail() end
+  note(flight, 'retry', said, now)
   local moment = now + ARGV[5]
+  -- when its moment comes nobody would want it any more
+  if flight.tries >= flight.max_tries or moment >= last_deadline(flight) then
+    return failed(finish(flight, 'failed', detail, now))
+  end
+  local broken, dead = break_off(flight, said.code or 'retry', now)
+  if broken then return failed(dead) end
   end_attempt(flight, 'retry')
-  announce(flight, 'type', 'waiting', 'reason', 'retry', 'until', moment, 'code', code())
+  announce(flight, 'type', 'waiting', 'reason', 'retry', 'until', moment, 'code', said.code or '')
   save(flight, 'state', 'waiting', 'until', moment)
   look_at(flight, math.min(moment, first_deadline(flight)), now)
   return reply('waiting')
 end
 
 local function hand_back()
+  note(flight, 'interrupted', said, now)
+  local broken, dead = break_off(flight, 'handed back', now)
+  if broken then return failed(dead) end
   end_attempt(flight, 'interrupted')
   publish_again(flight, now)
   return reply('queued')

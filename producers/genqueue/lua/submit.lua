@@ -6,18 +6,23 @@
 --       6 deadline in ms, 7 tenant, 8 leave mark, 9 cache (use, refresh, off), 10 request,
 --       11 max_tries, 12 max_losses, 13 stream_ttl_ms, 14 keep_ms, 15 cache_ttl_ms, 16 dead_ttl_ms (0: keep_ms),
 --       17 store (request: a failed flight keeps its request; none), 18 on_done ('': nobody is told of the end),
---       19 key of the idempotency entry ('' without), 20 traceparent ('' without)
+--       19 key of the idempotency entry ('' without), 20 traceparent ('' without),
+--       21 on_interrupt (restart, continue, fail), 22 job that this one repeats ('' without),
+--       23 percent of the memory from which on it is short (100: never)
 -- Returns {status, flight, queue, stamp}; queue and stamp are '' when there is nothing to publish. Status:
---       new, joined, cached (answered at once), dup (this job is known), late (the deadline has passed).
+--       new, joined, cached (answered at once), dup (this job is known), late (the deadline has passed), full (memory
+--       is too short for a new flight of this lane; nothing was written, and stamp is the percent used).
 
 local RANK = {high = 1, normal = 2, low = 3}
+-- Memory pressure from which on a lane gets no new flights; the high one gets them as long as the server takes any.
+local FULL = {low = 2, normal = 3}
 -- Fields of a completed event that belong to the run that was paid for, not to an answer given again.
 local OF_THE_PAID_RUN = {source = true, timings = true, cost = true}
 
 local now = now_from(ARGV[1])
 local job, fingerprint, lane, cache = ARGV[2], ARGV[4], ARGV[5], ARGV[9]
 local deadline, keep_ms, dead_ttl_ms = tonumber(ARGV[6]), tonumber(ARGV[14]), tonumber(ARGV[16])
-local store, on_done = ARGV[17], ARGV[18]
+local store, on_done, on_interrupt, high_water = ARGV[17], ARGV[18], ARGV[21], tonumber(ARGV[23])
 
 local function answer_again(id)
   local flight = load(id)
@@ -33,7 +38,7 @@ end
 local function enter_job(id)
   redis.call('HSET', job_key(job), 'flight', id, 'lane', lane, 'tenant', ARGV[7], 'deadline', ARGV[6],
     'mark', ARGV[8], 'created', now, 'fingerprint', fingerprint)
-  for name, value in pairs({on_done = on_done, idem = ARGV[19], traceparent = ARGV[20]}) do
+  for name, value in pairs({on_done = on_done, idem = ARGV[19], traceparent = ARGV[20], replayed_from = ARGV[22]}) do
     if value ~= '' then redis.call('HSET', job_key(job), name, value) end
   end
   redis.call('PEXPIRE', job_key(job), deadline - now + known_ms())
@@ -55,8 +60,18 @@ local function create()
   return flight
 end
 
+-- Returns the percent of the memory used when that is too much for a new flight of this lane.
+local function percent_full()
+  if not FULL[lane] then return nil end
+  local level, used = pressure(high_water)
+  return level >= FULL[lane] and used
+end
+
 local function start()
+  local used = percent_full()
+  if used then return {'full', '', '', string.format('%d', used)} end
   local flight = create()
+  if on_interrupt ~= 'restart' then save(flight, 'on_interrupt', on_interrupt) end
   save(flight, 'request', ARGV[10], 'queue', 'generate.' .. lane, 'stamp', now)
   redis.call('ZADD', members_key(flight.id), deadline, job)
   redis.call('PEXPIRE', members_key(flight.id), lifetime(flight, now))
@@ -106,6 +121,11 @@ local function join(flight)
   save(flight, 'deadline', math.max(flight.deadline, deadline), 'keep_ms', math.max(flight.keep_ms, keep_ms),
     'dead_ttl_ms', math.max(flight.dead_ttl_ms, dead_ttl_ms))
   if store == 'none' then save(flight, 'store', store) end
+  -- members that want different things get what is right for all
+  if flight.on_interrupt and flight.on_interrupt ~= on_interrupt then
+    redis.call('HDEL', flight_key(flight.id), 'on_interrupt')
+    flight.on_interrupt = false
+  end
   for _, key in ipairs({flight_key(flight.id), flight.events, members_key(flight.id), flying_key(fingerprint)}) do
     keep_at_least(key, lifetime(flight, now))
   end

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from genqueue.lanes import LANES, QUEUES
-from genqueue.ledger import Claim, Claimed, Policy, Publication, Settlement, Submission, Sweep
+from genqueue.ledger import Claim, Claimed, Policy, Publication, Refusal, Settlement, Submission, Sweep
 
 from .world import LEASES
 
 if TYPE_CHECKING:
-    from genqueue.ledger import Entry, Outcome
+    from collections.abc import Callable, Sequence
+
+    from genqueue.ledger import Entry, OnInterrupt, Outcome
 
     from .world import World
 
@@ -21,6 +23,8 @@ MAX_JOBS = 9
 WHOM = '{"url":"https://example.com"}'
 #: Over what a ring carries (bytes).
 LONG = 5000
+#: How long somebody waits who then finds that the deadline has passed (ms).
+SOON_MS = 3000
 
 
 class Producers:
@@ -34,33 +38,69 @@ class Producers:
         self._world = world
         self.jobs: list[str] = []
         keep_ms = world.dice.choice([60_000, 3_600_000])
+        # mostly of one mind: members that differ have the attempts begin anew
+        self._wishes: Sequence[OnInterrupt]
+        self._wishes = world.dice.choice([["restart"], ["continue"], ["fail"], ["restart", "continue", "fail"]])
         self._policy = Policy(
             max_tries=world.dice.choice([1, 2, 4]),
-            max_losses=world.dice.choice([2, 3]),
+            max_losses=world.dice.choice([1, 2]),
             stream_ttl_ms=keep_ms,
             keep_ms=keep_ms,
             cache_ttl_ms=3_600_000,
             dead_ttl_ms=world.dice.choice([0, 600_000]),
         )
 
-    def submit(self) -> None:
+    def submit(self, replayed_from: str = "") -> None:
         """Submit a job, unless there are enough, and publish what is to be published."""
         world = self._world
         if len(self.jobs) == MAX_JOBS:
             return
-        job = self._make()
+        job = replace(self._make(), replayed_from=replayed_from)
         reply = world.submit(job, delayed=world.chance(0.08))
         if reply is None or world.chance(0.1):
             return  # cut before it arrived, or crashed behind it
-        if reply.status != "late":
+        if reply.status not in {"late", "full"}:
             self.jobs.append(job.job)
         if reply.queue and reply.stamp:
             world.broker.publish(Publication(reply.flight, reply.queue, reply.stamp))
 
     def cancel(self) -> None:
-        """Cancel any job, finished or not."""
-        if self.jobs:
-            self._world.leave(self._world.dice.choice(self.jobs))
+        """Cancel any job, finished or not; sometimes everybody's who shares its flight."""
+        world = self._world
+        if not self.jobs:
+            return
+        job = world.dice.choice(self.jobs)
+        if world.chance(0.3):
+            world.revoke(world.model.flight_of[job])
+        else:
+            world.leave(job, "cancelled")
+
+    def expire(self, let_pass: Callable[[int], None]) -> None:
+        """End a job at its deadline, as somebody does who waits for it; or try to, too early."""
+        world = self._world
+        if not self.jobs:
+            return
+        job = world.dice.choice(self.jobs)
+        soon = [job for job in self.jobs if 0 < world.model.jobs[job].deadline_ms - world.now <= SOON_MS]
+        if soon and world.chance(0.8):
+            job = soon[0]
+            let_pass(world.model.jobs[job].deadline_ms - world.now)
+        world.leave(job, "expired")
+
+    def replay(self) -> None:
+        """Submit the question of a dead letter again, as a job of its own; or let go of it, or have it erased."""
+        world = self._world
+        dead = world.dead()
+        if not dead:
+            return
+        flight = world.dice.choice(dead)
+        jobs = [job for job in self.jobs if world.model.flight_of[job] == flight]
+        if world.chance(0.4):
+            world.drop(flight)
+        elif jobs and world.chance(0.3):
+            world.purge(jobs[0])
+        elif jobs:
+            self.submit(replayed_from=jobs[0])
 
     def _make(self) -> Submission:
         dice = self._world.dice
@@ -77,22 +117,28 @@ class Producers:
             policy=self._policy,
             store=dice.choice(["request", "request", "request", "none"]),
             on_done=dice.choice(["", WHOM]),
+            on_interrupt=dice.choice(self._wishes),
         )
 
 
 @dataclass
 class Attempt:
-    """One attempt as its worker sees it; `sent` counts entries known to be in the stream."""
+    """One attempt as its worker sees it; `sent` counts entries known to be in the stream.
+
+    Attributes:
+        before: the text it goes on from.
+    """
 
     flight: str
     token: str
+    before: str = ""
     entries: list[Entry] = field(default_factory=list)
     sent: int = 0
 
     @property
     def text(self) -> str:
         """The answer so far."""
-        return "".join(str(entry["text"]) for entry in self.entries if entry["type"] == "delta")
+        return self.before + "".join(str(entry["text"]) for entry in self.entries if entry["type"] == "delta")
 
 
 class Workers:
@@ -112,11 +158,25 @@ class Workers:
             world.seen["crash before claim"] += 1
             return True
         token = f"{world.dice.getrandbits(64):016x}"
-        wish = Claim(message.flight, token, message.stamp, world.keys.inbox("worker"), LEASES)
-        granted = isinstance(world.claim(wish), Claimed)
-        if granted and not world.chance(0.08):
-            self.attempts.append(Attempt(message.flight, token))
+        wish = Claim(message.flight, token, message.stamp, world.keys.inbox("worker"), LEASES, world.chance(0.05))
+        claimed = world.claim(wish)
+        if claimed == Refusal("suspect") and not world.chance(0.2):
+            claimed = world.claim(replace(wish, alone=True))
+        if isinstance(claimed, Claimed) and not world.chance(0.08):
+            before = self._shown(message.flight) if claimed.resumed else ""
+            self.attempts.append(Attempt(message.flight, token, before))
         return True
+
+    def _shown(self, flight: str) -> str:
+        """Return the text that readers see when an attempt goes on from it."""
+        text = ""
+        for _, values in self._world.link.command("XRANGE", self._world.keys.events(flight), "-", "+"):
+            fields = dict(zip(values[::2], values[1::2], strict=True))
+            if fields[b"type"] == b"restarted":
+                text = ""
+            elif fields[b"type"] == b"delta":
+                text += fields[b"text"].decode()
+        return text
 
     def write(self, attempt: Attempt) -> None:
         """Generate a few entries and write what is not written yet."""
@@ -179,11 +239,18 @@ class Workers:
             outcome=outcome,
             first=first,
             entries=attempt.entries[first - 1 :],
-            delay_ms=2000,
+            delay_ms=self._world.dice.choice([2000, 2000, 30_000]),
             result="{}",
             replay=[{"type": "delta", "text": attempt.text}],
-            detail={"text": attempt.text} if outcome == "succeeded" else {"code": "UNAVAILABLE", "retryable": "1"},
+            detail=self._detail(attempt, outcome),
         )
+
+    def _detail(self, attempt: Attempt, outcome: Outcome) -> dict[str, str]:
+        if outcome == "succeeded":
+            return {"text": attempt.text}
+        if outcome == "failed" and int(attempt.token[0], 16) < 8:
+            return {"code": "INVALID_ARGUMENT", "retryable": "0"}
+        return {"code": "UNAVAILABLE", "message": "busy", "retryable": "1"}
 
 
 class Sweepers:
@@ -198,7 +265,8 @@ class Sweepers:
         look = Sweep(
             limit=50,
             slack_ms=1500,
-            lease_grace_ms=15_000,
+            grace_high_ms=4000,
+            grace_other_ms=15_000,
             min_interval_ms=250,
             queues=world.broker.readings(QUEUES),
         )

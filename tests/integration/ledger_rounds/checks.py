@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genqueue.events import TERMINAL
 from genqueue.lanes import QUEUES
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _TERMINAL = {name.encode() for name in TERMINAL}
 _SHOWN = {b"delta", b"thought"}
 _LIVE = {b"queued", b"running", b"waiting"}
+_DEAD_FIELDS = ("state", "ending", "history", "ended", "token")
 
 
 def check(world: World) -> None:
@@ -35,6 +37,9 @@ def check(world: World) -> None:
     ends = {job: _end_of(world, job, flight) for job, flight in world.model.flight_of.items() if flight in flights}
     _check_told(world, ends)
     check_requests(world)
+    check_answers(world)
+    check_dead(world)
+    _check_replays(world)
     _check_keys(world)
 
 
@@ -82,6 +87,8 @@ def _check_text(flight: str, entries: list[Fields]) -> None:
     for entry in entries:
         if entry[b"type"] == b"restarted":
             text, shown_of = b"", set()
+        elif entry[b"type"] == b"continued":
+            shown_of = set()
         elif entry[b"type"] in _SHOWN:
             text += entry[b"text"] if entry[b"type"] == b"delta" else b""
             shown_of.add(entry[b"attempt"])
@@ -127,10 +134,62 @@ def check_requests(world: World) -> None:
     for flight, (state, request) in zip(flights, replies, strict=True):
         if state is None or state in _LIVE:
             continue
-        kept = state == b"failed" and not world.model.stores_nothing(flight)
+        kept = state == b"failed" and not world.model.stores_nothing(flight) and flight not in world.model.dropped
         world.seen[f"request of {state.decode()} {'kept' if kept else 'dropped'}"] += 1
         if (request is not None) != kept:
             raise Violation(f"{flight}, {state!r}, has the request {request!r}")
+
+
+def check_dead(world: World) -> None:
+    """Check that the dead letters are the flights that failed retryably, each with its history; raises Violation."""
+    flights = sorted(set(world.model.flight_of.values()))
+    dead = set(world.dead())
+    replies = world.link.commands([("HMGET", world.keys.flight(flight), *_DEAD_FIELDS) for flight in flights])
+    for flight, (state, ending, history, ended, left) in zip(flights, replies, strict=True):
+        if state is None:
+            continue
+        if (ended is not None) != (state not in _LIVE):
+            raise Violation(f"{flight}, {state!r}, ended at {ended!r}")
+        expected = state == b"failed" and json.loads(ending).get("retryable") == "1"
+        if (flight in dead) != (expected and flight not in world.model.dropped):
+            raise Violation(f"{flight}, {state!r}, {ending!r} is {'' if flight in dead else 'no '}dead letter")
+        if state not in _LIVE and left is not None:
+            raise Violation(f"{flight}, {state!r}, has the token {left!r}")
+        if expected and flight not in world.model.dropped:
+            _check_history(world, flight, json.loads(history or "[]"))
+
+
+def _check_history(world: World, flight: str, history: list[dict[str, Any]]) -> None:
+    known = world.model.ended_attempts[flight]
+    found = [(attempt["outcome"], attempt.get("code")) for attempt in history]
+    if found != known[-20:] or {attempt["worker"] for attempt in history} != {"worker"}:
+        raise Violation(f"the attempts of {flight} ended as {known}, its history is {history}")
+    world.seen["history"] += len(history)
+
+
+def check_answers(world: World) -> None:
+    """Check that the list of answers kept for equal questions has each of them; raises Violation."""
+    slot = world.keys.slot(PARTITION)
+    listed = set(world.link.command("ZRANGEBYSCORE", f"{slot}cached", f"({world.now}", "+inf"))
+    found = {question: world.kept_answer(question) for question in ("A", "B")}
+    kept = {question.encode() for question, flight in found.items() if flight is not None}
+    if unkept := world.model.unkept.intersection(flight for flight in found.values() if flight):
+        raise Violation(f"kept are the answers of {unkept}, though memory was short")
+    if listed != kept:
+        raise Violation(f"kept are the answers {kept}, listed {listed}")
+
+
+def _check_replays(world: World) -> None:
+    jobs = [job for job in world.model.jobs if job not in world.model.erased]
+    found = world.link.commands([("HMGET", world.keys.job(job), "flight", "replayed_from") for job in jobs])
+    for job, (flight, origin) in zip(jobs, found, strict=True):
+        expected = world.model.jobs[job].replayed_from
+        world.seen["replayed from"] += bool(expected)
+        if flight is not None and (origin or b"").decode() != expected:
+            raise Violation(f"{job} repeats {expected!r}, known is {origin!r}")
+    refused = world.model.refused - world.model.jobs.keys()
+    if refused and world.link.command("EXISTS", *map(world.keys.job, refused)):
+        raise Violation(f"of {refused}, which were refused, something was written")
 
 
 def _check_keys(world: World) -> None:

@@ -62,6 +62,9 @@ class Erasers:
     producers: Producers
 
     def purge(self) -> None:
-        """Erase any job."""
-        if self.producers.jobs:
-            self.world.purge(self.world.dice.choice(self.producers.jobs))
+        """Erase any job, or one that paid for an answer kept for equal questions."""
+        world, jobs = self.world, self.producers.jobs
+        paid = {world.kept_answer(question) for question in ("A", "B")}
+        payers = [job for job in jobs if world.model.flight_of[job] in paid]
+        if jobs:
+            world.purge(world.dice.choice(payers if payers and world.chance(0.5) else jobs))

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from .actors import Attempt, Producers, Sweepers, Workers
-from .checks import check, check_requests
+from .checks import check, check_answers, check_dead, check_requests
 from .heralds import Erasers, Heralds
 from .model import Violation
 from .world import PARTITION, World
@@ -48,8 +48,11 @@ class Round:
             (18, lambda: self._with_attempt(self._workers.write)),
             (7, lambda: self._with_attempt(self._workers.renew)),
             (7, lambda: self._with_attempt(self._settle)),
-            (3, lambda: self._with_attempt(self._workers.crash)),
+            (4, lambda: self._with_attempt(self._workers.crash)),
             (2, self._producers.cancel),
+            (2, lambda: self._producers.expire(self._let_pass)),
+            (2, self._producers.replay),
+            (1, self._press),
             (8, self._sweepers.sweep),
             (6, self._world.replay),
             (2, self._world.broker.bring_double),
@@ -76,6 +79,7 @@ class Round:
     def _calm_down(self) -> None:
         world = self._world
         world.calm = True
+        world.press(0)
         unfinished = (f"{world.keys.slot(PARTITION)}ledger", world.keys.outbox(PARTITION))
         for _ in range(CALM_STEPS):
             self._sweepers.sweep()
@@ -107,6 +111,9 @@ class Round:
         (outcome,) = self._world.dice.choices(list(OUTCOMES), weights=list(OUTCOMES.values()))
         self._workers.settle(attempt, outcome)
 
+    def _press(self) -> None:
+        self._world.press(self._world.dice.choice([0, 0, 1, 2, 3]))
+
     def _wait(self) -> None:
         self._let_pass(self._world.dice.choice([5, 50, 300, 1200, 2000, 4500, 16_000]))
 
@@ -133,3 +140,5 @@ class Round:
         world.readers.read(world.readers.lazy, [flight for flight in flights if world.chance(0.5)])
         world.readers.read(world.readers.listening, [flight for flight in flights if world.chance(0.1)])
         check_requests(world)
+        check_answers(world)
+        check_dead(world)

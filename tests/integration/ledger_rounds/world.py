@@ -47,7 +47,10 @@ return eternal
 _TRACES = """
 local read = {
   string = function(key) return redis.call('GET', key) end,
-  hash = function(key) return cjson.encode(redis.call('HGETALL', key)) end,
+  hash = function(key)
+    -- a replayed job goes on naming the one it repeats
+    return (string.gsub(cjson.encode(redis.call('HGETALL', key)), '"replayed_from","[^"]*"', ''))
+  end,
   zset = function(key) return cjson.encode(redis.call('ZRANGE', key, 0, -1)) end,
   stream = function(key) return cjson.encode(redis.call('XRANGE', key, '-', '+')) end,
 }
@@ -84,6 +87,7 @@ class World:
         now: the round's clock (ms).
         calm: whether connections hold; else some calls are made twice, the first reply being lost.
         called_off: tokens whose holders heard that they were called off.
+        pressure: how short the server's memory is, 0 to 3.
         log: every call made, to be made again at any later time.
     """
 
@@ -94,6 +98,7 @@ class World:
         self.now = START_MS
         self.calm = False
         self.called_off: set[str] = set()
+        self.pressure = 0
         self.log: list[Command] = []
         self.model = Model(seen)
         self.broker = Broker(self.dice, seen)
@@ -113,7 +118,7 @@ class World:
 
         def observe(raw: Any) -> ledger.Submitted:
             reply = ledger.parse_submit(raw)
-            self.model.submitted(job, reply, self.now)
+            self.model.submitted(job, reply, self.now, self.pressure)
             return reply
 
         command = Command("submit", lambda: ledger.submit(self.keys, job, self.now), observe, job.job)
@@ -140,7 +145,7 @@ class World:
 
         def observe(raw: Any) -> ledger.Appended:
             reply = ledger.parse_append(raw)
-            self.model.appended(flight, token, reply)
+            self.model.appended(flight, token, reply, entries)
             return reply
 
         reply: ledger.Appended
@@ -164,33 +169,61 @@ class World:
 
         def observe(raw: Any) -> ledger.Settled:
             reply = ledger.parse_settle(raw)
-            self.model.settled(settlement, reply)
+            self.model.settled(settlement, reply, self.now, self.pressure)
             return reply
 
         reply: ledger.Settled
         reply = self._make(Command("settle", lambda: ledger.settle(self.keys, settlement, self.now), observe))
         return reply
 
-    def leave(self, job: str) -> ledger.Departed:
-        """Cancel a job."""
+    def leave(self, job: str, reason: ledger.Reason) -> None:
+        """Cancel a job, or end it because its deadline has passed."""
 
-        def observe(raw: Any) -> ledger.Departed:
-            reply = ledger.parse_leave(raw)
-            self.model.departed(job, reply)
-            return reply
+        def observe(raw: Any) -> None:
+            self.model.departed(job, reason, ledger.parse_leave(raw), self.now)
 
-        reply: ledger.Departed = self._make(
-            Command("leave", lambda: ledger.leave(self.keys, job, "cancelled", self.now), observe)
+        self._make(Command("leave", lambda: ledger.leave(self.keys, job, reason, self.now), observe))
+
+    def revoke(self, flight: str) -> None:
+        """Cancel every job of a flight."""
+
+        def observe(raw: Any) -> None:
+            self.model.revoked(flight, ledger.parse_revoke(raw))
+
+        self._make(Command("revoke", lambda: ledger.revoke(self.keys, flight, self.now), observe))
+
+    def drop(self, flight: str) -> None:
+        """Let go of a dead letter."""
+
+        def observe(raw: Any) -> None:
+            self.model.drop(flight, ledger.parse_drop(raw))
+
+        self._make(Command("drop", lambda: ledger.drop(self.keys, flight), observe))
+
+    def dead(self) -> list[str]:
+        """Return the flights that are dead letters."""
+        found = self.link.command("ZRANGEBYSCORE", f"{self.keys.slot(PARTITION)}dead", f"({self.now}", "+inf")
+        return [flight.decode() for flight in found]
+
+    def kept_answer(self, question: str) -> str | None:
+        """Return the flight whose answer is kept for a question."""
+        flight = self.link.command("HGET", f"{self.keys.slot(PARTITION)}cache:{question}", "flight")
+        return flight.decode() if flight else None
+
+    def press(self, level: int) -> None:
+        """Make the server's memory look short from now on."""
+        self.pressure = level
+        self.link.command(
+            "SET", f"{self.keys.slot(PARTITION)}pressure", f"{level} {(0, 87, 92, 97)[level]}", "EX", 99_999
         )
-        return reply
 
     def sweep(self, look: ledger.Sweep) -> list[ledger.Publication]:
-        """Sweep the partition, once."""
+        """Sweep the partition, once; returns what must be published."""
 
         def observe(raw: Any) -> list[ledger.Publication]:
-            publications = ledger.parse_sweep(raw)
-            self.model.swept(publications)
-            return publications
+            found = ledger.parse_sweep(raw)
+            self.model.swept(found)
+            return ledger.publications(found)
 
         self.model.begin_sweep(look, self.now)
         publications: list[ledger.Publication]
@@ -248,10 +281,10 @@ class World:
         self.look_for_traces()
 
     def _reads_on(self, job: str) -> bool:
-        """Return whether a reader of the job still waits for its end."""
+        """Return whether a reader of the job still waits for its end; nobody waits for a stream that has expired."""
         flight, mark = self.model.flight_of[job], self.model.jobs[job].mark.encode()
         entries = self.link.command("XRANGE", self.keys.events(flight), "-", "+")
-        return not any(mark in fields or _TERMINAL & set(fields) for _, fields in entries)
+        return bool(entries) and not any(mark in fields or _TERMINAL & set(fields) for _, fields in entries)
 
     def look_for_traces(self) -> None:
         """Raise Violation when anything is left of what was erased."""
