@@ -1,6 +1,7 @@
 // Follows streams by the rules of ops/protocol.md: go build reader.go && ./reader KEY AFTER MARK, or such lines on stdin.
 // Go 1.19; `go run` would make 1 of every exit code but 0.
-// Prints a line of JSON per event. Exit code: 0 at the end, 3 when a stream was gone, 1 when REDIS_URL has not answered for 30 s.
+// Prints a line of JSON per event. Exit code: 0 at the end, 3 when a stream was gone, 4 when nobody ends it and
+// its deadline passed 60 s ago (READER_PATIENCE), 1 when REDIS_URL has not answered for 30 s.
 package main
 
 import (
@@ -19,6 +20,9 @@ import (
 )
 
 var terminal = map[string]bool{"completed": true, "failed": true, "cancelled": true, "expired": true}
+
+// begins tells behind which types an attempt's numbers begin.
+var begins = map[string]bool{"restarted": true, "continued": true}
 
 // A server is a connection that is made again when it breaks.
 type server struct {
@@ -133,6 +137,15 @@ func (e event) n() int {
 	return n
 }
 
+// goesOn tells whether the event goes on with what was shown last: an attempt's entry number seen, -1 when nobody knows.
+func (e event) goesOn(attempt string, seen int) bool {
+	if e.Type != "continued" {
+		return e.n() <= 1 || e.Fields["attempt"] == attempt
+	}
+	before, _ := strconv.Atoi(e.Fields["attempt"])
+	return seen < 0 || attempt == strconv.Itoa(before-1) && e.Fields["kept"] == strconv.Itoa(seen)
+}
+
 // ends tells whether the event is the last one for a reader with this leave mark.
 func (e event) ends(mark string) bool {
 	return terminal[e.Type] || e.Type == "left" && e.Fields["mark"] == mark
@@ -154,6 +167,23 @@ func events(stream string, reply any) (found []event) {
 	return found
 }
 
+// overdue tells whether nobody ends what should have ended, by the server's clock.
+func overdue(s *server, stream string, newest event) bool {
+	patience, err := strconv.Atoi(os.Getenv("READER_PATIENCE"))
+	if err != nil {
+		patience = 60
+	}
+	first := events(stream, s.call("XRANGE", stream, "-", "+", "COUNT", "1"))
+	seconds, _ := strconv.Atoi(s.call("TIME").([]any)[0].(string))
+	written, _ := strconv.Atoi(strings.Split(newest.ID, "-")[0])
+	if len(first) == 0 {
+		return false
+	}
+	deadline, err := strconv.Atoi(first[0].Fields["deadline"])
+	edge := (seconds - patience) * 1000
+	return err == nil && deadline < edge && written < edge
+}
+
 // follow prints one job's events and returns the exit code.
 func follow(s *server, output *json.Encoder, stream, last, mark string) int {
 	attempt, seen, run, rewound, wait, ended := "0", 0, "", false, "1", false
@@ -163,6 +193,9 @@ func follow(s *server, output *json.Encoder, stream, last, mark string) int {
 			return 0
 		}
 		attempt, seen, run = behind[0].Fields["attempt"], behind[0].n(), behind[0].Fields["run"]
+		if seen == 0 && !begins[behind[0].Type] {
+			seen = -1 // who knows how far its attempt had come
+		}
 	} else if strings.ContainsAny(last, "123456789") {
 		attempt, seen = "", math.MaxInt // lost: who knows what was shown
 	}
@@ -181,6 +214,9 @@ func follow(s *server, output *json.Encoder, stream, last, mark string) int {
 			if len(newest) == 0 {
 				return 3
 			}
+			if !terminal[newest[0].Type] && overdue(s, stream, newest[0]) {
+				return 4
+			}
 			wait = "2000"
 			if ended = terminal[newest[0].Type]; ended {
 				wait = "1"
@@ -193,9 +229,6 @@ func follow(s *server, output *json.Encoder, stream, last, mark string) int {
 			if e.Type == "left" && e.Fields["mark"] != mark {
 				continue // the end of another job aboard
 			}
-			if e.Type == "restarted" {
-				attempt, seen = of, 0
-			}
 			if e.Type == "started" && e.Fields["run"] != run { // another run, whatever its number
 				if seen > 1 {
 					restart(e.ID, of)
@@ -203,12 +236,12 @@ func follow(s *server, output *json.Encoder, stream, last, mark string) int {
 				run = e.Fields["run"]
 			} else if n > 0 && of == attempt && n <= seen {
 				continue // a repeat
-			} else if n > 1 && of != attempt && attempt != "0" && !rewound { // not what was shown: from the beginning
+			} else if !e.goesOn(attempt, seen) && attempt != "0" && !rewound { // not what was shown: from the beginning
 				restart("0-0", of)
 				last, attempt, seen, run, rewound = "0-0", "0", 0, "", true
 				break
 			}
-			if n > 0 {
+			if n > 0 || begins[e.Type] {
 				attempt, seen = of, n
 			}
 			output.Encode(e)

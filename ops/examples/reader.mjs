@@ -1,11 +1,12 @@
 // Follows streams by the rules of ops/protocol.md: node reader.mjs KEY AFTER MARK, or such lines on stdin. Node 18, no packages.
-// Prints a line of JSON per event. Exit code: 0 at the end, 3 when a stream was gone, 1 when REDIS_URL has not answered for 30 s.
+// Prints a line of JSON per event. Exit code: 0 at the end, 3 when a stream was gone, 4 when nobody ends it and
+// its deadline passed 60 s ago (READER_PATIENCE), 1 when REDIS_URL has not answered for 30 s.
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-const TERMINAL = ['completed', 'failed', 'cancelled', 'expired']
+const TERMINAL = ['completed', 'failed', 'cancelled', 'expired'], BEGINNING = ['restarted', 'continued']
 const server = new URL(process.env.REDIS_URL ?? 'redis://127.0.0.1:6379')
 let socket, bytes
 
@@ -54,6 +55,12 @@ async function call(...words) { // a connection that breaks is made again: to re
 
 const event = ([id, flat]) => ({ id, fields: Object.fromEntries(flat.flatMap((name, i) => (i % 2 ? [] : [[name, flat[i + 1]]]))) })
 
+async function overdue(stream, newest) { // whether nobody ends what should have ended, by the server's clock
+  const [first] = (await call('XRANGE', stream, '-', '+', 'COUNT', '1')).map(event)
+  const [seconds] = await call('TIME'), edge = (Number(seconds) - Number(process.env.READER_PATIENCE ?? 60)) * 1000
+  return Number(first?.fields.deadline) < edge && Number(newest.id.split('-')[0]) < edge
+}
+
 async function follow(stream, last, mark) { // returns the exit code
   let attempt = '0', seen = 0, run, rewound = false, wait = 1, ended = false
   const isEnd = fields => TERMINAL.includes(fields.type) || (fields.type === 'left' && fields.mark === mark)
@@ -62,7 +69,8 @@ async function follow(stream, last, mark) { // returns the exit code
   const [behind] = (await call('XRANGE', stream, last, last)).map(event) // the entry we resume behind
   if (behind && isEnd(behind.fields)) return 0
   if (behind) [attempt, seen, run] = [behind.fields.attempt, Number(behind.fields.n), behind.fields.run]
-  else if (/[1-9]/.test(last)) [attempt, seen] = ['', Infinity] // lost: who knows what was shown
+  if (seen === 0 && behind && !BEGINNING.includes(behind.fields.type)) seen = -1 // who knows how far its attempt had come
+  if (!behind && /[1-9]/.test(last)) [attempt, seen] = ['', Infinity] // lost: who knows what was shown
   for (;;) {
     const answer = await call('XREAD', 'COUNT', '256', 'BLOCK', `${wait}`, 'STREAMS', stream, last)
     if (!answer) { // nothing came: is the stream still there, and may anything come?
@@ -70,23 +78,24 @@ async function follow(stream, last, mark) { // returns the exit code
       const [newest] = (await call('XREVRANGE', stream, '+', '-', 'COUNT', '1')).map(event)
       if (!newest) return 3
       ended = TERMINAL.includes(newest.fields.type)
+      if (!ended && (await overdue(stream, newest))) return 4
       wait = ended ? 1 : 2000
     }
     for (const { id, fields } of answer ? answer[0][1].map(event) : []) {
-      const n = Number(fields.n)
+      const n = Number(fields.n), expected = seen < 0 || (attempt === `${fields.attempt - 1}` && seen === Number(fields.kept))
+      const goesOn = fields.type === 'continued' ? expected : n <= 1 || fields.attempt === attempt
       last = id
       if (fields.type === 'left' && fields.mark !== mark) continue // the end of another job aboard
-      if (fields.type === 'restarted') [attempt, seen] = [fields.attempt, 0]
       if (fields.type === 'started' && fields.run !== run) { // another run, whatever its number
         if (seen > 1) restart(id, fields.attempt)
         run = fields.run
       } else if (n > 0 && fields.attempt === attempt && n <= seen) continue // a repeat
-      else if (n > 1 && fields.attempt !== attempt && attempt !== '0' && !rewound) { // not what was shown: from the beginning
+      else if (!goesOn && attempt !== '0' && !rewound) { // not what was shown: from the beginning
         restart('0-0', fields.attempt)
         ;[last, attempt, seen, run, rewound] = ['0-0', '0', 0, undefined, true]
         break
       }
-      if (n > 0) [attempt, seen] = [fields.attempt, n]
+      if (n > 0 || BEGINNING.includes(fields.type)) [attempt, seen] = [fields.attempt, n]
       show(id, fields)
       if (isEnd(fields)) return 0
     }

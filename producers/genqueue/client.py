@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from genqueue import jobs, purge, submission, whereabouts
+from genqueue import dead, jobs, purge, replay, submission, whereabouts
 from genqueue.connections import BlockingConnection
 from genqueue.errors import InvalidRequest
 from genqueue.finished import Feed, consumer_of
@@ -21,11 +21,13 @@ from genqueue.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
+    from genqueue.dead import DeadLetter
     from genqueue.errors import GenqueueError
     from genqueue.events import Event
     from genqueue.finished import Finished
     from genqueue.ledger import Start
     from genqueue.purge import Purged
+    from genqueue.replay import ReplayOptions
     from genqueue.result import Result, Status
 
 
@@ -61,6 +63,7 @@ class Client:
 
         Raises:
             InvalidRequest: an argument is wrong; nothing was queued.
+            QueueFull: the data server is short of memory; submit again after the error's `retry_after` seconds.
             ServerUnavailable: the data server does not answer; after less than 3 s. Nothing was queued.
             SubmitUncertain: it stopped answering in the middle; submit again with the error's `job_id`.
             StreamGone: the job of the idempotency key is done and gone; there is no new one.
@@ -170,6 +173,51 @@ class Client:
         """Erase every job of a tenant and the answers cached for it; returns how many there were."""
         connection = self._connection
         return connection.run(purge.purge_tenant(connection.deployment, tenant, connection.blobs))
+
+    def dead(self, limit: int = 100, tenant: str | None = None) -> list[DeadLetter]:
+        """Return jobs that failed in a way the same request may not fail again, the newest first.
+
+        Args:
+            limit: how many at most.
+            tenant: only those with a job of this tenant; None is everybody's.
+        """
+        return self._connection.run(dead.letters(self._intake, limit, tenant))
+
+    def dead_letter(self, job_id: str, *, with_request: bool = False) -> DeadLetter:
+        """Return the dead letter of a job with its history, and with its request where that is wanted.
+
+        Raises:
+            InvalidRequest: the job is no dead letter.
+            JobNotFound: nobody knows it (any more).
+            PayloadUnreadable: the request is wanted, and no key here opens it.
+        """
+        return self._connection.run(dead.letter(self._intake, job_id, with_request=with_request))
+
+    def replay(self, job_id: str, /, **options: Unpack[ReplayOptions]) -> Job:
+        """Queue the request of a dead letter as a new job and return that; the dead letter stays until it is dropped.
+
+        Each call is a job of its own, unless they have an idempotency_key. Tenant, lane, cache, share, store and
+        on_interrupt are the dead job's; what was to be told of its end (on_done) is not told of this one's.
+
+        Args:
+            job_id: of any job of the dead letter.
+            **options: those of JobOptions, but the tenant and the residency.
+
+        Raises:
+            InvalidRequest: the job is no dead letter, or nobody kept its request; or an option is wrong.
+            JobNotFound: nobody knows it (any more).
+            PayloadUnreadable: no key here opens the request, or its inline data is gone.
+            SubmitUncertain: as `submit`; replay it again with the error's `job_id`.
+            QueueFull, ServerUnavailable, StreamGone: as `submit`.
+        """
+        return self._job(self._connection.run(replay.replay(self._intake, job_id, options)))
+
+    def drop(self, job_id: str) -> bool:
+        """Drop a dead letter: its request, its history and its inline data; returns False for a job that is none.
+
+        The job is known for as long as any that has ended. Raises JobNotFound when nobody knows it (any more).
+        """
+        return self._connection.run(dead.drop(self._intake, job_id))
 
     def close(self) -> None:
         """Close every connection."""

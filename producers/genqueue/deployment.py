@@ -34,6 +34,7 @@ class Deployment:
         # The server's time with what this machine's clocks showed then: monotonic and wall. Replaced as a whole, so
         # that threads need no lock; two that join at once do no harm.
         self._reading: tuple[float, float, float] | None = None
+        self._doubtful = False
 
     def now(self) -> float:
         """Return the server's time, in seconds since 1970; the deployment must have been entered."""
@@ -43,13 +44,17 @@ class Deployment:
         return server + time.monotonic() - monotonic
 
     def enter(self) -> Operation[None]:
-        """Join if need be: at first, and when the clock was read too long ago or has jumped; raises as `join`."""
-        if self._reading is not None:
+        """Join if need be: at first, in doubt, when the clock was read too long ago or has jumped; raises as `join`."""
+        if self._reading is not None and not self._doubtful:
             _, monotonic, wall = self._reading
             passed = time.monotonic() - monotonic
             if passed < REFRESH and abs(time.time() - wall - passed) < JUMP:
                 return
         yield from self.join()
+
+    def doubt(self) -> None:
+        """Join again before the next use: the server may be another one, which knows nothing of this deployment."""
+        self._doubtful = True
 
     def join(self) -> Operation[None]:
         """Read the server's clock and agree on partitions and schema, or be the first.
@@ -71,7 +76,7 @@ class Deployment:
                 )
             )
         self._compare(*(int(value) for value in known))
-        self._reading = (server, after - half, wall - half)
+        self._reading, self._doubtful = (server, after - half, wall - half), False
 
     def _compare(self, partitions: int, schema: int) -> None:
         meta, problems = self.keys.meta(), []

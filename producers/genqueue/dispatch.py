@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+import time
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
 from kombu.pools import ProducerPool
+from redis.exceptions import ReadOnlyError
 
 from genqueue.errors import SettingsError, shown
 from genqueue.lanes import QUEUES, SUBMIT_QUEUE, TASK
 from genqueue.settings import server_name, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from genqueue.ledger import Publication
 
@@ -24,6 +26,9 @@ log = logging.getLogger("genqueue.dispatch")
 
 #: Messages that go to the broker in one round trip.
 BATCH: Final = 250
+
+#: Seconds within which a failure that goes on is not said again.
+QUIET: Final = 10.0
 
 #: Connections to the broker that one dispatcher uses at once, and seconds to wait for one.
 CONNECTIONS: Final = 8
@@ -97,6 +102,18 @@ def _batch(producer: Any, count: int) -> AbstractContextManager[object]:
     return nullcontext() if batching is None or count == 1 else batching(max_size=BATCH)
 
 
+@contextmanager
+def _leaving_replicas(producer: Any) -> Iterator[None]:
+    """Close a producer's connection when the broker was made a replica: a new one may lead to the new primary."""
+    connection = producer.connection
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error.__cause__ or error, ReadOnlyError):
+            connection.collect()
+        raise
+
+
 class Dispatcher:
     """Publishes messages through a Celery app; usable from several threads.
 
@@ -110,21 +127,42 @@ class Dispatcher:
         self._connections = connection.Pool(limit=CONNECTIONS)
         self._producers = ProducerPool(self._connections, limit=CONNECTIONS)
         self._errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+        self._said_at = -QUIET
+        self._unsaid = 0
 
-    def publish(self, publications: Iterable[Publication]) -> None:
-        """Publish messages in order; a failure is logged, not raised: the sweep publishes what the broker lacks."""
+    def publish(self, publications: Iterable[Publication]) -> bool:
+        """Publish messages in order; returns whether that worked.
+
+        A failure is logged, not raised: the sweep publishes what the broker lacks.
+        """
         pending = tuple(publications)
         try:
-            with self._producers.acquire(block=True, timeout=PATIENCE) as producer, _batch(producer, len(pending)):
-                for publication in pending:
-                    self._send(publication, producer)
+            with self._producers.acquire(block=True, timeout=PATIENCE) as producer, _leaving_replicas(producer):
+                self._send_all(pending, producer)
         except self._errors as error:
-            log.warning(
-                "dispatch.failed messages=%d broker=%s error=%s; the sweep will publish them: check the broker",
-                len(pending),
-                server_name(self._app.conf.broker_url),
-                error.__cause__ or error,  # Kombu's own error says of a batch only that it failed
-            )
+            # Kombu's own error says of a batch only that it failed.
+            self._failed(len(pending), error.__cause__ or error)
+            return False
+        return True
+
+    def _failed(self, count: int, error: BaseException) -> None:
+        """Say that messages were not published; of a failure that goes on now and then, with all there were since."""
+        self._unsaid += count
+        now = time.monotonic()
+        if now - self._said_at < QUIET:
+            return
+        log.warning(
+            "dispatch.failed messages=%d broker=%s error=%s; the sweep will publish them: check the broker",
+            self._unsaid,
+            server_name(self._app.conf.broker_url),
+            error,
+        )
+        self._unsaid, self._said_at = 0, now
+
+    def _send_all(self, publications: Sequence[Publication], producer: Any) -> None:
+        with _batch(producer, len(publications)):
+            for publication in publications:
+                self._send(publication, producer)
 
     def _send(self, publication: Publication, producer: Any) -> None:
         args = (publication.flight, publication.stamp)

@@ -9,7 +9,9 @@ GenqueueError
 │   ├── JobFailed           the provider refused, or every try was used up
 │   ├── JobCancelled        somebody cancelled it
 │   └── JobExpired          its deadline passed
-├── InfrastructureError     something between you and the answer
+├── CapacityError           there is no room at the moment: nothing was queued, come again
+│   └── QueueFull           the lane takes no more jobs
+├── InfrastructureError     something between you and the answer, such as a client that was closed
 │   ├── ServerUnavailable   the data server does not answer
 │   │   └── BlobsUnavailable the store of large inline data does not
 │   ├── SubmitUncertain     it stopped answering in the middle of a submit
@@ -125,7 +127,9 @@ class JobFailed(JobError):
         retryable: bool,
         prompt_feedback: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(job_id, f"job {job_id} failed: {code}: {message}")
+        # What may be tried again is a dead letter.
+        history = f" (its attempts: genqueue dead show {job_id})" if retryable else ""
+        super().__init__(job_id, f"job {job_id} failed: {code}: {message}{history}")
         self.code = code
         self.message = message
         self.retryable = retryable
@@ -144,6 +148,28 @@ class JobExpired(JobError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id, f"job {job_id} expired: its deadline passed; submit it again with a later one")
+
+
+class CapacityError(GenqueueError):
+    """There is no room at the moment; nothing was queued."""
+
+
+class QueueFull(CapacityError):
+    """The lane takes no more jobs: the data server is short of memory. Nothing was queued.
+
+    Attributes:
+        lane: the lane that was asked for.
+        retry_after: seconds after which to submit again.
+        reason: what there is too much of.
+    """
+
+    def __init__(self, lane: str, retry_after: float, reason: str) -> None:
+        super().__init__(
+            f"the lane {lane} is full: {reason}; nothing was queued, submit again in {retry_after:.0f} s or later"
+        )
+        self.lane = lane
+        self.retry_after = retry_after
+        self.reason = reason
 
 
 class InfrastructureError(GenqueueError):

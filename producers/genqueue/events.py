@@ -9,9 +9,10 @@
 | delta      | text                                                  | a piece of the answer                         |
 | thought    | text                                                  | a piece of the model's thinking               |
 | part       | about, json                                           | anything else, as the provider sent it        |
-| restarted  | reason                                                | discard what came since the last `started`    |
+| restarted  | reason                                                | another attempt begins: discard what came     |
+| continued  | reason, kept                                          | another attempt begins, and goes on from it   |
 | left       | mark, reason                                          | the job with that leave mark left: its end    |
-| completed  | finish_reason, usage, timings, source, model          | the answer is whole                           |
+| completed  | finish_reason, usage, timings, source, model, perhaps continued | the answer is whole; `continued` so often |
 | failed     | code, message, retryable, perhaps prompt_feedback     | no answer; why the prompt was blocked (JSON)  |
 | cancelled, expired |                                               | no answer                                     |
 
@@ -21,6 +22,9 @@ What the JSON of a `part` is, its `about` says:
 - "text": fields of the text piece immediately before it, such as `thoughtSignature`; that piece is a part of its own;
 - "candidate": something about the whole answer (`citationMetadata`, `groundingMetadata`, `safetyRatings`, ...);
 - "prompt": why the prompt was blocked.
+
+The `kept` of a `continued` is the highest `n` of the attempt before it. Who was shown another one was shown what the
+server then forgot.
 
 A server that crashed may come back without what was shown. Then readers put a `restarted` of their own (reason `lost`)
 in front of what comes instead. Its id is the one to resume behind: that of the `started` after it, or 0-0.
@@ -106,18 +110,19 @@ def of_fields(entry_id: str, fields: Mapping[str, str]) -> Event:
     return Event(
         id=entry_id,
         type=fields.get("type", ""),
-        attempt=_number(fields.get("attempt")),
-        n=_number(fields.get("n")),
+        attempt=number(fields.get("attempt")),
+        n=number(fields.get("n")),
         fields=fields,
     )
 
 
-def _number(text: str | None) -> int:
+def number(text: str | None) -> int:
+    """Return the number that a field holds; 0 for what is none."""
     return int(text) if text and _NUMBER.fullmatch(text) else 0
 
 
 def text_of(events: Iterable[Event]) -> str:
-    """Return the answer's text so far: deltas joined, what a `restarted` discards left out."""
+    """Return the answer's text so far: deltas joined, across `continued`; what a `restarted` discards left out."""
     pieces: list[str] = []
     for event in events:
         if event.type == "restarted":

@@ -194,6 +194,8 @@ class Candidate:
             on_done="" if options.on_done is None else encode(options.on_done).decode(),
             idem=self.entry,
             traceparent=options.traceparent or "",
+            on_interrupt=options.on_interrupt,
+            replayed_from=self.order.replayed_from,
         )
 
     def _policy(self) -> ledger.Policy:
@@ -205,6 +207,7 @@ class Candidate:
             keep_ms=self.place.keep_ms,
             cache_ttl_ms=_milliseconds(options.cache_ttl or settings.cache_ttl),
             dead_ttl_ms=_milliseconds(settings.dead_ttl),
+            memory_high_water=settings.memory_high_water,
         )
 
 

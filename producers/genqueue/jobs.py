@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from genqueue import ledger
-from genqueue.errors import JobNotFound
+from genqueue.errors import JobNotFound, ServerUnavailable
 from genqueue.patience import BRIEF, Patience, ask, persist
 from genqueue.payload.codec import PLAIN
+from genqueue.reading import expiry
 from genqueue.reading.completions import completions
 from genqueue.reading.tail import Reference
 from genqueue.result import ENDED, Result, Status, ending_error, read_result
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 def reference_of(keys: Keys, job: str, flight: str, mark: str) -> Reference:
     """Return where a job's events are."""
-    return Reference(job, flight, mark, keys.events(flight), keys.job(job), keys.flight(flight), keys.bell(flight))
+    spelled = keys.events(flight), keys.job(job), keys.flight(flight), keys.bell(flight)
+    return Reference(job, flight, mark, *spelled, keys)
 
 
 def look_up(keys: Keys, job_id: str, patience: Patience = BRIEF) -> Operation[Reference]:
@@ -35,18 +37,35 @@ def look_up(keys: Keys, job_id: str, patience: Patience = BRIEF) -> Operation[Re
 
 
 def status(reference: Reference, patience: Patience = BRIEF) -> Operation[Status]:
-    """Return where a job is; raises JobNotFound after its retention."""
+    """Return where a job is; raises JobNotFound after its retention.
+
+    One whose deadline has passed, and that nobody has ended, is ended here: there may be no worker.
+    """
+    found, seconds_left = yield from _look(reference, patience)
+    if found.ended or seconds_left > 0:
+        return found
+    try:
+        yield Run(ledger.leave(reference.keys, reference.job_id, "expired"))
+    except ServerUnavailable:
+        return found  # as it was when the server was asked
+    found, _ = yield from _look(reference, patience)
+    return found
+
+
+def _look(reference: Reference, patience: Patience) -> Operation[tuple[Status, float]]:
+    """Return where a job is, and the seconds until its deadline."""
     asked = (
-        ("HMGET", reference.job_key, "lane", "tenant", "deadline", "left", "traceparent"),
+        expiry.CLOCK,
+        ("HMGET", reference.job_key, "lane", "tenant", "deadline", "left", "traceparent", "replayed_from"),
         ("HMGET", reference.flight_key, "state", "attempt", "tries", "losses", "stamp"),
     )
-    job, flight = yield from ask(asked, patience)
-    lane, tenant, deadline, left, traceparent = (_text(value) for value in job)
+    clock, job, flight = yield from ask(asked, patience)
+    lane, tenant, deadline, left, traceparent, replayed_from = (_text(value) for value in job)
     state, *counters, stamp = (_text(value) for value in flight)
     if not lane or not state:
         raise JobNotFound(reference.job_id)
     attempt, tries, losses = (int(value or 0) for value in counters)
-    return Status(
+    found = Status(
         job_id=reference.job_id,
         state=left or state,
         lane=cast("Lane", lane),
@@ -58,7 +77,9 @@ def status(reference: Reference, patience: Patience = BRIEF) -> Operation[Status
         flight=reference.flight,
         task_id=f"{reference.flight}.{stamp}" if stamp else "",
         traceparent=traceparent,
+        replayed_from=replayed_from,
     )
+    return found, expiry.left(deadline, clock)
 
 
 def result(reference: Reference, patience: Patience, codec: Codec = PLAIN) -> Following[str, Result]:

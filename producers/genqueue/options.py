@@ -26,6 +26,7 @@ MAX_TTL: Final = 315_360_000.0
 Cache = Literal["use", "refresh", "off"]
 Share = Literal["tenant", "global", "none"]
 Store = Literal["request", "none"]
+OnInterrupt = Literal["restart", "continue", "fail"]
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -99,6 +100,9 @@ class JobOptions(BaseModel):
         job_id: an id made before, by `new_job_id` or of a SubmitUncertain; made anew when None.
         on_done: what is told of the end: an https URL, or a Celery signature (stored as an object with `url`, or with
             `task`, `args`, `kwargs`, `options` and `immutable`).
+        on_interrupt: what becomes of an attempt that ends early though it has shown something: "restart" begins the
+            answer anew, "continue" has the model go on from what was shown (requests of plain text only), "fail" ends
+            the job.
         store: "request" keeps the prompt of a failed job for `dead_ttl`; "none" drops it at every end.
         stream_ttl, result_ttl, cache_ttl: seconds; the setting of that name when None.
         max_tries, max_losses: the setting of that name when None.
@@ -116,6 +120,7 @@ class JobOptions(BaseModel):
     idempotency_key: Annotated[str | None, BeforeValidator(_idempotency_key)] = None
     job_id: Annotated[str | None, BeforeValidator(_job_id)] = None
     on_done: Annotated[dict[str, Any] | None, BeforeValidator(parse_on_done)] = None
+    on_interrupt: OnInterrupt = "restart"
     store: Store = "request"
     stream_ttl: Annotated[float | None, _seconds("stream_ttl", MAX_TTL)] = None
     result_ttl: Annotated[float | None, _seconds("result_ttl", MAX_TTL)] = None

@@ -11,12 +11,13 @@ from genqueue.errors import InvalidRequest
 from genqueue.options import JobOptions, build_options
 from genqueue.request.config import field_name, named_fields
 from genqueue.request.document import build_request
+from genqueue.request.plain import check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genqueue.lanes import Lane
-    from genqueue.options import Cache, Share, Store
+    from genqueue.options import Cache, OnInterrupt, Share, Store
 
 
 #: Arguments that are neither options nor fields of the configuration.
@@ -42,6 +43,7 @@ class SubmitOptions(TypedDict, total=False):
     idempotency_key: str | None
     job_id: str | None
     on_done: object
+    on_interrupt: OnInterrupt
     store: Store
     stream_ttl: float | None
     result_ttl: float | None
@@ -73,11 +75,13 @@ class Order:
     Attributes:
         document: the request as canonical JSON.
         schema: what the answer is to be read into: a Python type, or a schema; None without one.
+        replayed_from: id of the dead job that this one replays; "" for any other.
     """
 
     document: bytes
     options: JobOptions
     schema: Any = None
+    replayed_from: str = ""
 
 
 def make_order(contents: object, model: object, arguments: Mapping[str, Any]) -> Order:
@@ -97,7 +101,7 @@ def make_order(contents: object, model: object, arguments: Mapping[str, Any]) ->
             raise InvalidRequest(name, value, "this field either as a keyword or in config, not in both")
         config[plain] = value
     if options.get("traceparent") is None:
-        options["traceparent"] = _current_trace()
+        options["traceparent"] = current_trace()
     checked = build_options(**options)
     request = build_request(
         contents,
@@ -107,7 +111,10 @@ def make_order(contents: object, model: object, arguments: Mapping[str, Any]) ->
         config=config,
         residency=checked.residency,
     )
-    return Order(request.encode(), checked, request.shape)
+    document = request.encode()
+    if checked.on_interrupt == "continue":
+        check_plain(document)
+    return Order(document, checked, request.shape)
 
 
 def order_of(item: object, defaults: Mapping[str, Any]) -> Order:
@@ -118,7 +125,7 @@ def order_of(item: object, defaults: Mapping[str, Any]) -> Order:
     return make_order(arguments.pop("contents", None), arguments.pop("model", None), arguments)
 
 
-def _current_trace() -> str | None:
+def current_trace() -> str | None:
     """Return OpenTelemetry's current span as a traceparent, if there is one."""
     # Not imported: without anybody who did, there is no span.
     trace = sys.modules.get("opentelemetry.trace")

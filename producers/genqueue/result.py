@@ -56,6 +56,7 @@ class Result:
         source: "live" (the provider was called) or "cache".
         model: the model version that answered.
         attempts: attempts the flight took.
+        continued: how often another attempt went on from the text so far (see `on_interrupt`): the joints may show.
         timings: seconds: "queued" (submit to claim), "ttft" (claim to first token), "total" (submit to end).
         candidate: what was said about the answer as a whole, in the provider's names: `citationMetadata`,
             `groundingMetadata`, `safetyRatings` when they count, `finishMessage`, ...
@@ -76,6 +77,7 @@ class Result:
     candidate: dict[str, Any] = field(default_factory=dict)
     prompt_feedback: dict[str, Any] = field(default_factory=dict)
     parsed: Any = None
+    continued: int = 0
 
     @property
     def thoughts(self) -> str:
@@ -104,10 +106,11 @@ class Status:
         deadline: seconds since 1970.
         attempt: attempts begun so far.
         tries: failed provider calls so far.
-        losses: workers lost so far.
+        losses: workers lost so far, whatever else they had aboard.
         flight: the paid execution it is a member of.
         task_id: id of the Celery task that the flight was last published with; "" before and without one.
         traceparent: W3C trace context it was submitted with; "" without one.
+        replayed_from: the dead job that it replays; "" for any other.
     """
 
     job_id: str
@@ -121,6 +124,7 @@ class Status:
     flight: str = ""
     task_id: str = ""
     traceparent: str = ""
+    replayed_from: str = ""
 
     @property
     def ended(self) -> bool:
@@ -143,6 +147,7 @@ def read_result(job_id: str, document: bytes, source: str) -> Result:
         timings=fields.get("timings", {}),
         candidate=fields.get("candidate", {}),
         prompt_feedback=fields.get("prompt_feedback", {}),
+        continued=int(fields.get("continued") or 0),
     )
 
 

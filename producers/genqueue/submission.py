@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue import ledger
+from genqueue.capacity import is_out_of_memory, out_of_memory, short_of_memory
 from genqueue.errors import InvalidRequest, ServerUnavailable, StreamGone, SubmitUncertain
 from genqueue.intake import Accepted, Candidate
 from genqueue.order import order_of
@@ -20,6 +21,7 @@ from genqueue.steps import Pause, Publish, RunMany, Work
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from genqueue.errors import QueueFull
     from genqueue.intake import Intake, Outcome
     from genqueue.order import Order
     from genqueue.scripts import Call
@@ -36,6 +38,7 @@ def submit(order: Order, intake: Intake) -> Operation[Accepted]:
     Raises:
         InvalidRequest: the deadline passed before the server had the request, or the job_id or the idempotency key
             is of another request; nothing was queued.
+        QueueFull: the server is short of memory; nothing was queued.
         ServerUnavailable: the server does not answer; nothing was queued.
         SubmitUncertain: it stopped answering; the job may have been accepted.
         StreamGone: the job of the idempotency key is done and gone.
@@ -135,8 +138,9 @@ class _Batch:
         try:
             yield from persist(entering, BRIEF)
         except ServerUnavailable as error:
+            away = _Unanswered(self._unavailable(error), sent=False)
             for candidate in candidates:
-                candidate.outcome = self._unavailable(error)
+                candidate.outcome = _refused(candidate, away)
 
     def _place(self, candidates: Sequence[Candidate]) -> Operation[None]:
         """Give each its job and deadline."""
@@ -169,7 +173,7 @@ class _Batch:
         calls = [reserve(wish.candidate.entry, wish.place, self._ttl_ms, wish.replaced) for wish in wishes]
         for wish, answer in zip(wishes, (yield from self._ask(calls)), strict=True):
             if isinstance(answer, _Unanswered):
-                wish.candidate.outcome = self._unavailable(answer.error)
+                wish.candidate.outcome = _refused(wish.candidate, answer)
             else:
                 wish.candidate.take(Reservation.parse(answer))
 
@@ -184,8 +188,11 @@ class _Batch:
             elif answer.sent:
                 candidate.outcome = _uncertain(candidate.place.job, answer.error)
             else:
-                candidate.outcome = answer.error
-        accepted = [(candidate, answer) for candidate, answer in answers if answer.status != "late"]
+                candidate.outcome = _refused(candidate, answer)
+        for candidate, answer in answers:
+            if answer.status == "full":
+                candidate.outcome = short_of_memory(candidate.order.options.lane, answer.used)
+        accepted = [(candidate, answer) for candidate, answer in answers if answer.status not in {"late", "full"}]
         for candidate, answer in accepted:
             candidate.accept(answer)
         yield from self._compare([candidate for candidate, answer in accepted if _is_anothers(candidate, answer)])
@@ -243,14 +250,20 @@ class _Batch:
             for index, reply in zip(waiting, replies, strict=True):
                 answers[index] = reply
                 sent[index] |= isinstance(reply, ServerUnavailable) and reply.sent
-            waiting = [index for index in waiting if isinstance(answers[index], Exception)]
+            # A server without memory has it no sooner for being asked again.
+            waiting = [
+                index
+                for index in waiting
+                if isinstance(answers[index], Exception) and not is_out_of_memory(answers[index])
+            ]
             if waiting and time.monotonic() >= self._until:
                 break
             if waiting:
                 yield Pause(RETRY)
-        for index in waiting:
-            answers[index] = _Unanswered(self._unavailable(answers[index]), sent[index])
-        return answers
+        return [
+            _Unanswered(self._unavailable(answer), sent=was_sent) if isinstance(answer, Exception) else answer
+            for answer, was_sent in zip(answers, sent, strict=True)
+        ]
 
     def _unavailable(self, error: Exception) -> ServerUnavailable:
         """Return the error for an order of which nothing was queued."""
@@ -267,6 +280,15 @@ class _Wish:
     candidate: Candidate
     place: Reservation
     replaced: Reservation | None = None
+
+
+def _refused(candidate: Candidate, answer: _Unanswered) -> ServerUnavailable | QueueFull:
+    """Return the error for a candidate of which nothing was queued."""
+    if not is_out_of_memory(answer.error.__cause__):
+        return answer.error
+    full = out_of_memory(candidate.order.options.lane)
+    full.__cause__ = answer.error.__cause__
+    return full
 
 
 def _uncertain(job: str, error: ServerUnavailable) -> SubmitUncertain:

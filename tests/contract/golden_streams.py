@@ -179,7 +179,12 @@ class _Reader:
         if behind is None:
             self.attempt, self.n = "unknown", math.inf
         else:
-            self.attempt, self.n, self.run = behind["attempt"], int(behind["n"]), behind.get("run")
+            numbered = behind["n"] != "0" or behind["type"] in {"restarted", "continued"}
+            self.attempt, self.n, self.run = behind["attempt"], int(behind["n"]) if numbered else -1, behind.get("run")
+
+    def goes_on(self, attempt: int, n: int) -> bool:
+        """Return whether what was shown ends with an attempt's entry of this number, as far as is known."""
+        return self.rewound or self.attempt == "0" or self.n == -1 or (self.attempt, self.n) == (str(attempt), n)
 
     def take(self, entry: str, fields: Fields) -> bool:
         """Read the next entry; returns whether to go on, not from the beginning."""
@@ -187,7 +192,10 @@ class _Reader:
         lost = {"type": "restarted", "v": "1", "attempt": attempt, "n": "0", "reason": "lost"}
         if kind == "left" and fields["mark"] != self.mark:
             return True
-        if kind == "restarted":
+        if kind == "continued" and not self.goes_on(int(attempt) - 1, int(fields["kept"])):
+            self.shown.append(("0-0", "restarted", lost))
+            return False
+        if kind in {"restarted", "continued"}:
             self.attempt, self.n = attempt, 0
         if kind == "started" and fields["run"] != self.run:
             if self.n > 1:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 POLICY = ledger.Policy(max_tries=3, max_losses=3, stream_ttl_ms=3_600_000, keep_ms=3_600_000, cache_ttl_ms=3_600_000)
 LEASES = ledger.Leases(high=4000, normal=15_000, low=15_000)
-START_MS = 1_000_000
+#: Far ahead of the server's clock, by which readers would end what is over (ms since 1970).
+START_MS = 4_000_000_000_000
 DEADLINE_MS = 600_000
 #: Longer than what a ring carries (bytes).
 LONG = "Fluss \N{WATER WAVE} " * 500
@@ -40,6 +41,7 @@ TEXTS = (
 )
 #: Fields of a flight that a claim and its writing change.
 CLAIMED = ("state", "token", "inbox", "attempt", "written", "delta", "queue", "spent", "claimed", "lease")
+CLAIMED += ("resumed", "alone")
 PARTS = (
     {"about": "part", "json": '{"functionCall":{"name":"f","args":{"x":"\u2028"}}}'},
     {"about": "text", "json": '{"thoughtSignature":"c2ln"}'},
@@ -73,6 +75,7 @@ class Flight:
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
+        (self._on_interrupt,) = self._dice.choices(("restart", "continue", "fail"), (5, 5, 1))
         self._now = START_MS
         self._flight = ""
         self._stamp = 0
@@ -118,6 +121,7 @@ class Flight:
             cache="use",
             request="{}",
             policy=POLICY,
+            on_interrupt=self._on_interrupt if dice.random() < 0.95 else "restart",
         )
         reply = ledger.parse_submit(self.link.run(ledger.submit(self.keys, wish, self._now)))
         self._flight = self._flight or reply.flight
@@ -156,8 +160,9 @@ class Flight:
     def _attempt(self) -> Iterator[None]:
         self._token = f"{self._dice.getrandbits(64):016x}"
         self._before = self.link.command("HMGET", self.keys.flight(self._flight), *CLAIMED)
-        wish = ledger.Claim(self._flight, self._token, self._stamp, "inbox", LEASES)
-        claimed = ledger.parse_claim(self.link.run(ledger.claim(self.keys, wish, self._now)))
+        claimed = self._claim(alone=self._dice.random() < 0.5)
+        if claimed == ledger.Refusal("suspect"):
+            claimed = self._claim(alone=True)
         assert isinstance(claimed, ledger.Claimed), claimed
         started = {"type": "started", "route": "gemini", "model": "gemini-3", "run": self._token[:8]}
         self._entries, self._written = [started], 0
@@ -175,6 +180,10 @@ class Flight:
                 return
         self._end()
         yield
+
+    def _claim(self, *, alone: bool) -> ledger.Claimed | ledger.Refusal:
+        wish = ledger.Claim(self._flight, self._token, self._stamp, "inbox", LEASES, alone)
+        return ledger.parse_claim(self.link.run(ledger.claim(self.keys, wish, self._now)))
 
     def _write(self) -> None:
         for _ in range(self._dice.randrange(4)):
@@ -254,7 +263,7 @@ class Flight:
         """Look after the partition, as one of many sweeps: no outage lies before it."""
         self._now += 1000
         self.link.command("SET", f"{self.keys.slot(self.number)}swept", self._now - 1000, "PX", 60_000)
-        look = ledger.Sweep(100, slack_ms=10**9, lease_grace_ms=15_000, min_interval_ms=250)
+        look = ledger.Sweep(100, slack_ms=10**9, grace_high_ms=4000, grace_other_ms=15_000, min_interval_ms=250)
         self.link.run(ledger.sweep(self.keys, self.number, look, self._now))
         state, stamp = self.link.command("HMGET", self.keys.flight(self._flight), "state", "stamp")
         self._stamp, self._token = int(stamp) if state == b"queued" else 0, ""

@@ -21,12 +21,12 @@ class Worker:
         self.flight, self._stamp = reply.flight, reply.stamp or self._stamp
         return job
 
-    def work(self, until=None):
+    def work(self, until=None, *, alone=False):
         """Claim the flight and write the attempt's entries, the first `until` of them."""
         self._attempt += 1
         self._token = f"token-{self._attempt}"
         self._written = 0
-        self.desk.claim(self.flight, self._stamp, self._token)
+        self.desk.claim(self.flight, self._stamp, self._token, alone=alone)
         self.go_on(until)
 
     def go_on(self, until=None):
@@ -75,11 +75,11 @@ def lost(worker):
 
 
 def lost_again(worker):
-    """One more than the flight may lose."""
+    """One more than the flight may lose of those that run it alone."""
     worker.submit()
-    worker.work()
+    worker.work(alone=True)
     worker.sweep_at(worker.desk.now + 15_001)
-    worker.work()
+    worker.work(alone=True)
     worker.sweep_at(worker.desk.now + 15_001)
 
 
@@ -92,6 +92,18 @@ def retried(worker):
     worker.work()
     worker.settle("retry", delay_ms=3000, detail={"code": "RESOURCE_EXHAUSTED", "message": "", "retryable": "1"})
     worker.sweep_at(worker.desk.now + 3000)
+    worker.work()
+    worker.settle("succeeded")
+
+
+def continued(worker):
+    """A try that fails, and a worker that is lost; each time the next goes on from there."""
+    worker.submit(on_interrupt="continue")
+    worker.work()
+    worker.settle("retry", delay_ms=2000, detail={"code": "UNAVAILABLE", "message": "", "retryable": "1"})
+    worker.sweep_at(worker.desk.now + 2000)
+    worker.work()
+    worker.sweep_at(worker.desk.now + 15_001)
     worker.work()
     worker.settle("succeeded")
 
@@ -154,6 +166,7 @@ STORIES = {
     "restarted": lost,
     "workers_lost": lost_again,
     "retried": retried,
+    "continued": continued,
     "handed_back": handed_back,
     "others_left": left,
     "left": left,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from genqueue import Event, Job, Result
+    from genqueue.dead import DeadLetter
     from genqueue.finished import Finished
     from genqueue.keys import Keys
     from genqueue.purge import Purged
@@ -131,6 +132,23 @@ class LoopedClient:
         finally:
             self._runner.run(following.aclose())  # type: ignore[attr-defined]
 
+    def dead(self, limit: int = 100, tenant: str | None = None) -> list[DeadLetter]:
+        """Return dead letters."""
+        return self._runner.run(self._client.dead(limit, tenant))
+
+    def dead_letter(self, job_id: str, **options: Any) -> DeadLetter:
+        """Return one of them."""
+        return self._runner.run(self._client.dead_letter(job_id, **options))
+
+    def replay(self, job_id: str, /, **options: Any) -> LoopedJob:
+        """Queue its request anew."""
+        made: Coroutine[Any, Any, AsyncJob] = self._client.replay(job_id, **options)
+        return LoopedJob(self._runner, self._runner.run(made))
+
+    def drop(self, job_id: str) -> bool:
+        """Drop it."""
+        return self._runner.run(self._client.drop(job_id))
+
     def purge(self, job_id: str) -> bool:
         """Erase a job."""
         return self._runner.run(self._client.purge(job_id))
@@ -152,14 +170,14 @@ CLIENTS = {"blocking": Client, "asyncio": LoopedClient}
 class Shift:
     """One attempt at a flight, said step by step."""
 
-    def __init__(self, connection: redis.Redis, keys: Keys, flight: str) -> None:
+    def __init__(self, connection: redis.Redis, keys: Keys, flight: str, *, alone: bool = False) -> None:
         self.token = secrets.token_hex(8)
         self._redis = connection
         self._keys = keys
         self._flight = flight
         self._written = 0
         stamp = int(connection.hget(keys.flight(flight), "stamp"))  # type: ignore[arg-type]
-        wish = ledger.Claim(flight, self.token, stamp, keys.inbox("test"), LEASES)
+        wish = ledger.Claim(flight, self.token, stamp, keys.inbox("test"), LEASES, alone)
         assert isinstance(ledger.parse_claim(self._run(ledger.claim(keys, wish))), ledger.Claimed)
 
     def say(self, *texts: str) -> None:
@@ -208,9 +226,9 @@ class HandWorker:
         self.redis = redis.Redis.from_url(url)
         self.keys = keys
 
-    def take(self, job: Job | LoopedJob) -> Shift:
-        """Claim a job's flight."""
-        return Shift(self.redis, self.keys, self.flight(job))
+    def take(self, job: Job | LoopedJob, *, alone: bool = False) -> Shift:
+        """Claim a job's flight, maybe as a worker that runs nothing beside it."""
+        return Shift(self.redis, self.keys, self.flight(job), alone=alone)
 
     def flight(self, job: Job | LoopedJob) -> str:
         """Return the flight a job is aboard of."""
@@ -218,7 +236,7 @@ class HandWorker:
 
     def sweep(self, job: Job | LoopedJob, now_ms: int) -> None:
         """Look after a job's partition as if it were `now_ms`."""
-        look = ledger.Sweep(100, 5000, 60_000, 0)
+        look = ledger.Sweep(100, 5000, 60_000, 60_000, 0)
         scripts.run(self.redis, ledger.sweep(self.keys, self.keys.partition_of_id(job.id), look, now_ms))
 
     def server_ms(self) -> int:

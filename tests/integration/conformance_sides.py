@@ -59,6 +59,12 @@ class ServerSide:
         self._work()
         return made
 
+    def replay(self, job_id: str, /, **options: Any) -> Any:
+        """Queue a dead letter's request anew, and have it worked on."""
+        job = self.client.replay(job_id, **options)
+        self._work()
+        return job
+
     def hold(self) -> None:
         """Let jobs stay queued."""
         self._holding = True
@@ -119,6 +125,7 @@ class MemorySide:
         self.script = memory.script
         self.submit = client.submit
         self.submit_many = client.submit_many
+        self.replay = client.replay
         self.hold = memory.hold
         self.release = memory.release
         self.close = client.close

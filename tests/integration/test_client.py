@@ -16,7 +16,7 @@ from genqueue.errors import (
     JobExpired,
     JobFailed,
     JobNotFound,
-    ServerUnavailable,
+    QueueFull,
     SettingsError,
     StreamGone,
     WaitTimeout,
@@ -307,7 +307,7 @@ def test_a_server_short_of_memory_is_a_clear_error(own_server, prefix, request):
         job = client.submit("What?", model=MODEL, share="none")
         worker.redis.config_set("maxmemory", 1)
         try:
-            with pytest.raises(ServerUnavailable, match="maxmemory"):
+            with pytest.raises(QueueFull, match="maxmemory"):
                 client.submit("What now?", model=MODEL, share="none")
             assert job.status().state == "queued"
         finally:

@@ -160,8 +160,8 @@ def test_a_lost_worker_begins_anew(side):
 
 
 def test_too_many_lost_workers_end_a_job(side):
-    """As a failure that may be repeated."""
-    side.script([lose(), lose(), "Yes."])
+    """As a failure that may be repeated: after two losses beside others it runs alone, and ends with two more."""
+    side.script([lose(), lose(), lose(), lose(), "Yes."])
     job = side.submit("What?", model=MODEL, max_losses=2)
     with pytest.raises(JobFailed) as raised:
         job.result()
@@ -256,6 +256,20 @@ def test_cancelling_ends_a_job_for_good(side):
     with pytest.raises(JobCancelled, match=job.id):
         job.result()
     assert side.submit("What?", model=MODEL).text() == "No."
+
+
+@pytest.mark.parametrize("state", ["queued", "waiting"])
+def test_cancelling_waits_for_nobody(side, state):
+    """Whoever has no worker at the moment ends at once, and readers are told."""
+    side.script([retry(delay=60), "Yes."])
+    if state == "queued":
+        side.hold()
+    job = side.submit("What?", model=MODEL)
+    assert job.status().state == state
+    assert job.cancel() is True
+    assert (job.status().state, list(job.tail())[-1].type) == ("cancelled", "cancelled")
+    side.release()
+    assert job.status().state == "cancelled"
 
 
 def test_cancelling_one_of_two_leaves_the_other(side):

@@ -8,7 +8,7 @@ import redis
 
 from genqueue import AsyncClient, ledger, scripts
 from genqueue.connections import BlockingConnection, pulse
-from genqueue.errors import WaitTimeout
+from genqueue.errors import InfrastructureError, WaitTimeout
 from genqueue.jobs import look_up
 from genqueue.keys import Keys
 from genqueue.patience import Patience
@@ -280,7 +280,7 @@ def test_closing_leaves_no_thread_and_ends_who_still_reads(connect, database_url
             assert reader.is_alive()
         inner = getattr(client, "_client", None)
         client._runner.run(inner.aclose()) if inner else client.close()
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(InfrastructureError, match="closed"):
             reader.finished()
     assert "genqueue-line" not in {thread.name for thread in threading.enumerate()}
 
@@ -292,7 +292,7 @@ def test_a_closed_client_can_be_used_again(client, worker):
     assert next(events).type == "queued"
     inner = getattr(client, "_client", None)
     client._runner.run(inner.aclose()) if inner else client.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(InfrastructureError, match="closed"):
         next(events)
     worker.take(job).succeed()
     assert client.job(job.id).text() == "Yes."

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[2] / "ops" / "examples"
 
 #: Exit codes of all readers.
-ENDED, GONE = 0, 3
+ENDED, GONE, GAVE_UP = 0, 3, 4
+
+#: Seconds behind a deadline that no stream has outlived, whatever moment it says.
+FOR_EVER = 10**10
 
 
 def build(folder: Path) -> dict[str, list[str]]:
@@ -45,12 +48,15 @@ class ForeignReader:
         lines: its events, each as {"stream", "id", "type", "fields"}.
     """
 
-    def __init__(self, command: Sequence[str], url: str) -> None:
+    def __init__(self, command: Sequence[str], url: str, patience: int = FOR_EVER) -> None:
         self.lines: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self._ended = False
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "REDIS_URL": url}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "REDIS_URL": url, "READER_PATIENCE": str(patience)},
         )
         self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
         self._listener.start()
@@ -80,7 +86,7 @@ class ForeignReader:
             assert self._news.wait_for(lambda: ready() or self._ended, seconds), self.lines[-1:]
             assert ready(), f"ended behind {self.lines[-1:]}"
 
-    def finish(self, seconds: float = 60) -> int:
+    def finish(self, seconds: float = 120) -> int:
         """Tell it that no more streams come, and return its exit code."""
         assert self._process.stdin is not None
         self._process.stdin.close()

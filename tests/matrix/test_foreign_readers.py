@@ -14,7 +14,7 @@ from tests.contract.schemas import PROTOCOL
 from genqueue import Client
 from genqueue.keys import Keys
 
-from .foreign import ENDED, GONE, ForeignReader
+from .foreign import ENDED, GAVE_UP, GONE, ForeignReader
 
 GOLDEN = load()
 READERS = ("redis-cli", "node", "go")
@@ -65,6 +65,24 @@ def follow(stage, golden, process):
         stage.disturb(step)
         if "shown" in step:
             process.wait_for(partial(process.has, step["shown"]))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_overdue_stream(reader, commands, connection, reader_url, prefix):
+    """A reader gives up what nobody ends long after its deadline, and nothing that somebody still writes to."""
+    golden, stage = GOLDEN["plain"], Stage(connection, Keys(prefix), "mark")
+    first = golden.entries[golden.visible[0]]
+    stage.write(golden.visible[0], first)
+    asked = [stage.stream, "0-0", "mark"]
+    with ForeignReader([*commands[reader], *asked], reader_url, patience=60) as process:
+        assert process.finish() == GAVE_UP
+        assert [line["id"] for line in process.lines] == golden.visible[:1]
+    seconds, _ = connection.time()
+    stage.write(f"{seconds * 1000}-0", golden.entries[golden.visible[1]])
+    with ForeignReader([*commands[reader], *asked], reader_url, patience=60) as process:
+        process.wait_for(partial(process.has, f"{seconds * 1000}-0"))
+        stage.write(f"{seconds * 1000}-1", golden.entries[golden.visible[-1]])
+        assert process.finish() == ENDED
 
 
 @pytest.fixture

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from genqueue.client import Client
     from genqueue.errors import GenqueueError
 
-#: Requests queued before their lines are printed: whoever interrupts that loses no more ids.
+#: Requests queued before their lines are printed; Ctrl-C waits for these lines.
 TURN: Final = 100
 
 
@@ -49,11 +52,35 @@ def submit_in_turns(
 ) -> Iterator[Job | GenqueueError]:
     """Queue requests and yield what became of each, in order; those behind an outage of the server are not tried."""
     away: GenqueueError | None = None
-    for start in range(0, len(items), TURN):
-        turn = items[start : start + TURN]
-        outcomes = [away] * len(turn) if away else client.submit_many(turn, **defaults)
-        yield from outcomes
-        away = outcomes[-1] if type(outcomes[-1]) is ServerUnavailable else None
+    with later() as interrupted:
+        for start in range(0, len(items), TURN):
+            if interrupted.is_set():
+                click.echo(f"interrupted behind {start} of {len(items)} requests; the others were not queued", err=True)
+                raise KeyboardInterrupt
+            turn = items[start : start + TURN]
+            outcomes = [away] * len(turn) if away else client.submit_many(turn, **defaults)
+            yield from outcomes
+            away = outcomes[-1] if type(outcomes[-1]) is ServerUnavailable else None
+
+
+@contextmanager
+def later() -> Iterator[threading.Event]:
+    """Put off Ctrl-C while the block runs, and say whether it came; a second one comes at once."""
+    interrupted, usual = threading.Event(), signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler:  # a process in the background is not interrupted at all
+        yield interrupted
+        return
+
+    def note(*_: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def show_outcomes(outcomes: Iterable[Job | GenqueueError], *, as_json: bool) -> bool:
@@ -91,7 +118,7 @@ def _document(outcome: Job | GenqueueError) -> str:
         }
     else:
         fields = {"error": type(outcome).__name__, "message": str(outcome)}
-        for name in ("field", "job_id"):
+        for name in ("field", "job_id", "lane", "retry_after", "reason"):
             if hasattr(outcome, name):
                 fields[name] = getattr(outcome, name)
     return json.dumps(fields, ensure_ascii=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Extra = Literal["worker", "lab"]
 
-_WORKER: Final = frozenset({"flower", "google", "h2", "hiredis", "httpx", "msgspec", "pyreqwest", "rich", "uvloop"})
+_WORKER: Final = frozenset({"flower", "google", "h2", "hiredis", "httpx", "msgspec", "rich", "uvloop"})
 
 #: Top-level modules that are there only when an extra is installed.
 MODULES: Final[Mapping[Extra, frozenset[str]]] = {
@@ -47,6 +47,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "status": Entry("genqueue.cli.jobs", "status", "Show where a job is."),
     "result": Entry("genqueue.cli.jobs", "result", "Wait for a job's end and print its answer."),
     "cancel": Entry("genqueue.cli.jobs", "cancel", "End a job."),
+    "dead": Entry("genqueue.cli.dead", "dead", "List, show, replay and drop jobs that failed."),
     "purge": Entry("genqueue.cli.purge", "purge", "Erase every trace of a job, or of a tenant."),
     "blobs": Entry("genqueue.cli.blobs", "blobs", "Look after inline data outside the data server."),
     "worker": Entry("genqueue_worker.cli", "worker", "Run a worker in this terminal.", "worker"),
@@ -56,6 +57,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "up": Entry("genqueue_lab.up", "up", "Run server, emulator and workers together.", "lab"),
     "demo": Entry("genqueue_lab.demo", "demo", "Show it all at work in a minute.", "lab"),
     "bench": Entry("genqueue_lab.bench.command", "bench", "Measure whether what is promised holds.", "lab"),
+    "drill": Entry("genqueue_lab.drill.command", "drill", "Cause a failure under load and audit every job.", "lab"),
 }
 
 

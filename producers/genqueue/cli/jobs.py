@@ -41,6 +41,7 @@ def rows_of(found: Status, now: float) -> list[tuple[str, str]]:
     """Return a status as names and values; `now` in seconds since 1970."""
     left = found.deadline - now
     moment = datetime.fromtimestamp(found.deadline, UTC).isoformat(timespec="seconds")
+    replay = [("replays", found.replayed_from)] if found.replayed_from else []
     return [
         ("job", found.job_id),
         ("state", found.state),
@@ -51,6 +52,7 @@ def rows_of(found: Status, now: float) -> list[tuple[str, str]]:
         ("flight", found.flight),
         ("task", found.task_id or "none"),
         ("trace", found.traceparent or "none"),
+        *replay,
     ]
 
 

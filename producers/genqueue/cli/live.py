@@ -67,6 +67,8 @@ class LiveView:
             case "restarted":
                 self._pieces = 0
                 self._say(notice(event), "yellow")
+            case "continued":
+                self._say(notice(event), "yellow")
             case "completed":
                 self._say(summary(event, self._stopwatch), "green")
 

@@ -26,6 +26,7 @@ MODEL = "gemini-3-flash-preview"
 _CACHE = click.Choice(["use", "refresh", "off"])
 _SHARE = click.Choice(["tenant", "global", "none"])
 _STORE = click.Choice(["request", "none"])
+_ON_INTERRUPT = click.Choice(["restart", "continue", "fail"])
 
 
 def config_object(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dict[str, Any] | None:
@@ -60,6 +61,7 @@ def config_object(_ctx: click.Context, _param: click.Parameter, value: str | Non
 @click.option("--idempotency-key", metavar="KEY", help="Under the same key comes the same job, for a day.")
 @click.option("--job-id", metavar="ID", help="The job's id: that of a submit that ended uncertain.")
 @click.option("--on-done", metavar="URL", help="Where the end of the job is told.")
+@click.option("--on-interrupt", type=_ON_INTERRUPT, help="When an attempt ends early: begin anew, go on, or give up.")
 @click.option("--store", type=_STORE, help='"none" keeps the prompt of no job that has ended.')
 @click.option("--tail", "tailing", is_flag=True, help="Follow the answer; without it the job's id is printed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: where the job is, or with --tail one event a line.")
@@ -76,15 +78,21 @@ def submit(*, text: str | None, source: str | None, tailing: bool, as_json: bool
     prompt = read_stdin(explicit=text == "-") if text in {None, "-"} else text
     with Client() as client:
         began = time.monotonic()
-        job = client.submit(prompt, **options)
-        try:
-            show(job, as_json=as_json, tailing=tailing, began=began)
-        except OSError as error:
-            if isinstance(error, GenqueueError):  # WaitTimeout is one
-                raise
-            # Whatever became of stdout, the id of an accepted job must not be lost.
-            click.echo(f"job {job.id} was accepted; follow it with: genqueue tail {job.id}", err=True)
+        present(client.submit(prompt, **options), as_json=as_json, tailing=tailing, began=began)
+
+
+def present(job: Job, *, as_json: bool, tailing: bool, began: float) -> None:
+    """Print a job that was accepted just now, or follow it; `began` is when it was asked for, by the monotonic clock.
+
+    Whatever becomes of stdout, its id is not lost.
+    """
+    try:
+        show(job, as_json=as_json, tailing=tailing, began=began)
+    except OSError as error:
+        if isinstance(error, GenqueueError):  # WaitTimeout is one
             raise
+        click.echo(f"job {job.id} was accepted; follow it with: genqueue tail {job.id}", err=True)
+        raise
 
 
 def show(job: Job, *, as_json: bool, tailing: bool, began: float) -> None:

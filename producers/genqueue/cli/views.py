@@ -115,8 +115,11 @@ class PlainView:
             case "part" if event.about == "part":
                 self._end_line()
                 self._write(event.fields.get("json", "") + "\n")
-            case "waiting" | "restarted":
+            case "restarted":
                 self.note(notice(event))
+            case "waiting" | "continued":
+                # the answer's own line may go on behind it
+                click.echo("\n" * self._line_open + notice(event), err=True)
             case "completed":
                 self.note(summary(event, self._stopwatch))
 
@@ -163,6 +166,8 @@ def notice(event: Event) -> str:
     """Return a line for an event that delays the answer."""
     if event.type == "restarted":
         return f"[restarted ({event.fields.get('reason', '')}): the answer begins again]"
+    if event.type == "continued":
+        return f"[continued ({event.fields.get('reason', '')}): another attempt goes on from here]"
     until = int(event.fields.get("until") or 0) / 1000
     clock = time.strftime("%H:%M:%S", time.localtime(until))
     why = event.fields.get("code") or event.fields.get("reason", "")
@@ -180,4 +185,6 @@ def summary(event: Event, stopwatch: Stopwatch) -> str:
         f"{usage.get('output_tokens', 0)} tokens",
         f"finish {fields.get('finish_reason', '')}",
     ]
+    if fields.get("continued", "0") != "0":
+        parts.append("continued once" if fields["continued"] == "1" else f"continued {fields['continued']} times")
     return f"[{', '.join(parts)}]"

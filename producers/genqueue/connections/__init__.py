@@ -2,6 +2,6 @@
 
 from genqueue.connections.aio import AsyncConnection
 from genqueue.connections.blocking import BlockingConnection
-from genqueue.connections.server import connection_options, unavailable
+from genqueue.connections.server import Sending, connection_options, unavailable
 
-__all__ = ["AsyncConnection", "BlockingConnection", "connection_options", "unavailable"]
+__all__ = ["AsyncConnection", "BlockingConnection", "Sending", "connection_options", "unavailable"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from redis.exceptions import ResponseError
 
 from genqueue import scripts
 from genqueue.connections.aio_line import AsyncLine, hush, stop
 from genqueue.connections.gate import AsyncGate
 from genqueue.connections.resume import opened, resume
-from genqueue.connections.server import AWAY, CLOSED, COMMANDS, READS, DataServer
+from genqueue.connections.server import AWAY, CLOSED, COMMANDS, HELLO, READS, DataServer
 from genqueue.deployment import Deployment
 from genqueue.dispatch import Dispatcher, make_dispatcher
-from genqueue.errors import ServerUnavailable
+from genqueue.errors import InfrastructureError, ServerUnavailable, SettingsError
 from genqueue.keys import Keys
 from genqueue.payload.blobs import blob_store_of
 from genqueue.payload.codec import codec_of
@@ -60,7 +63,7 @@ class AsyncResources:
     async def carry_out(self, step: Step) -> Any:
         """Carry out a step and return its reply, or a ServerUnavailable to throw into the operation."""
         if self.closed:
-            raise RuntimeError(CLOSED)
+            raise InfrastructureError(CLOSED)
         try:
             return await _CARRIERS[type(step)](self, step)
         except ServerUnavailable as away:
@@ -86,7 +89,10 @@ class AsyncResources:
     async def read(self, step: Read) -> list[Any]:
         """Send plain commands on connections apart."""
         async with self._read_gate.passage():
-            return await _heeding(_ask(self._reads, step.commands))
+            replies = await _heeding(_ask(self._reads, step.commands))
+            if self._server.role_due:
+                self._server.check_role(await _heeding(_hello(self._reads)))
+            return replies
 
     async def listen(self, step: Listen) -> Inbox:
         """Return an inbox that hears channels."""
@@ -109,6 +115,11 @@ class AsyncResources:
     async def pause(self, step: Pause) -> None:
         """Do nothing for some seconds."""
         await asyncio.sleep(step.seconds)
+
+    def meet(self) -> bool:
+        """Return whether the server may be another than before, once."""
+        strange, self._server.strange = self._server.strange, False
+        return strange
 
     async def _live(self) -> None:
         try:
@@ -166,6 +177,13 @@ async def _ask(client: redis.asyncio.Redis, commands: Sequence[tuple[str | int, 
         return replies
 
 
+async def _hello(client: redis.asyncio.Redis) -> Any:
+    try:
+        return await client.execute_command(*HELLO)
+    except ResponseError:  # something in between that does not know it
+        return ()
+
+
 class AsyncConnection:
     """Carries out operations on the running event loop; usable from several loops, and in forked processes.
 
@@ -219,7 +237,13 @@ class AsyncConnection:
             operation.close()
 
     async def _carry_out(self, step: Step) -> Any:
-        return await self._here().carry_out(step)
+        resources = self._here()
+        reply = await resources.carry_out(step)
+        if resources.meet():
+            self.deployment.doubt()
+            with contextlib.suppress(ServerUnavailable, SettingsError):  # whoever submits next is told
+                await self.run(self.deployment.join())
+        return reply
 
     def _reopen(self) -> None:
         """Let what begins now have new resources when the old ones are closed; what is under way has to end."""

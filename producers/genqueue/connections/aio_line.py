@@ -11,6 +11,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from genqueue.connections.pulse import BackOff, Pulse
 from genqueue.connections.server import AWAY, CLOSED
+from genqueue.errors import InfrastructureError
 from genqueue.reading.bells import Inbox
 from genqueue.reading.switchboard import Switchboard
 
@@ -114,7 +115,7 @@ class AsyncLine:
 
     def end(self) -> None:
         """Tell whoever still listens that it is over."""
-        self._board.end(RuntimeError(CLOSED))
+        self._board.end(InfrastructureError(CLOSED))
 
     async def live(self) -> None:
         """Hold a connection while anybody listens, until cancelled."""
@@ -169,6 +170,7 @@ class AsyncLine:
         """Subscribe, ping, and wait for more to do; returns False when nobody needs the connection any more."""
         for command in self._board.commands():
             await self._in_time(connection.send_command(*command), "nothing can be sent")
+        self._server.check(connection)
         now = self._loop.time()
         if not self._board.quiet:
             pulse.need(now)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from redis.exceptions import ResponseError
+
 from genqueue import scripts
 from genqueue.connections.blocking_line import BlockingLine
 from genqueue.connections.gate import Gate
 from genqueue.connections.resume import opened, resume
-from genqueue.connections.server import AWAY, CLOSED, COMMANDS, READS, DataServer
+from genqueue.connections.server import AWAY, CLOSED, COMMANDS, HELLO, READS, DataServer
 from genqueue.deployment import Deployment
 from genqueue.dispatch import make_dispatcher
-from genqueue.errors import ServerUnavailable
+from genqueue.errors import InfrastructureError, ServerUnavailable, SettingsError
 from genqueue.keys import Keys
 from genqueue.payload.blobs import blob_store_of
 from genqueue.payload.codec import codec_of
@@ -53,7 +56,7 @@ class Resources:
     def carry_out(self, step: Step) -> Any:
         """Carry out a step and return its reply, or a ServerUnavailable to throw into the operation."""
         if self.closed:
-            raise RuntimeError(CLOSED)
+            raise InfrastructureError(CLOSED)
         try:
             return _CARRIERS[type(step)](self, step)
         except ServerUnavailable as away:
@@ -79,7 +82,10 @@ class Resources:
     def read(self, step: Read) -> list[Any]:
         """Send plain commands on connections apart."""
         with self._read_gate.passage():
-            return _ask(self._reads, step.commands)
+            replies = _ask(self._reads, step.commands)
+            if self._server.role_due:
+                self._server.check_role(_hello(self._reads))
+            return replies
 
     def listen(self, step: Listen) -> Inbox:
         """Return an inbox that hears channels."""
@@ -102,6 +108,11 @@ class Resources:
     def pause(self, step: Pause) -> None:
         """Do nothing for some seconds."""
         time.sleep(step.seconds)
+
+    def meet(self) -> bool:
+        """Return whether the server may be another than before, once."""
+        strange, self._server.strange = self._server.strange, False
+        return strange
 
     def close(self) -> None:
         """Close every connection."""
@@ -130,6 +141,13 @@ def _ask(client: redis.Redis, commands: Sequence[tuple[str | int, ...]]) -> list
         for command in commands:
             pipeline.execute_command(*command)
         return pipeline.execute()
+
+
+def _hello(client: redis.Redis) -> Any:
+    try:
+        return client.execute_command(*HELLO)
+    except ResponseError:  # something in between that does not know it
+        return ()
 
 
 class BlockingConnection:
@@ -182,7 +200,13 @@ class BlockingConnection:
             operation.close()
 
     def _execute(self, step: Step) -> Any:
-        return self._here().carry_out(step)
+        resources = self._here()
+        reply = resources.carry_out(step)
+        if resources.meet():
+            self.deployment.doubt()
+            with contextlib.suppress(ServerUnavailable, SettingsError):  # whoever submits next is told
+                self.run(self.deployment.join())
+        return reply
 
     def _here(self) -> Resources:
         """Return this process's resources."""

@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from genqueue.connections.pulse import BackOff, Pulse
 from genqueue.connections.server import AWAY, CLOSED
+from genqueue.errors import InfrastructureError
 from genqueue.reading.bells import Inbox
 from genqueue.reading.switchboard import Switchboard
 
@@ -74,7 +75,7 @@ class BlockingLine:
     def _start(self) -> None:
         with self._lock:
             if self._closed:
-                raise RuntimeError(CLOSED)
+                raise InfrastructureError(CLOSED)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._live, name="genqueue-line", daemon=True)
                 self._thread.start()
@@ -91,7 +92,7 @@ class BlockingLine:
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None
-        self._board.end(RuntimeError(CLOSED))
+        self._board.end(InfrastructureError(CLOSED))
         self._wake()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -141,6 +142,7 @@ class BlockingLine:
         while not self._closed:
             for command in self._board.commands():
                 connection.send_command(*command)
+            self._server.check(connection)
             now = time.monotonic()
             if self._receive(connection):
                 pulse.hear(now)

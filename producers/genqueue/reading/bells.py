@@ -25,7 +25,7 @@ _ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 #: Rings of events that end nobody's reading.
 _MIDDLE: Final = re.compile(
-    rb'\["[0-9-]*","[0-9-]*",\["type","(?:queued|waiting|started|delta|thought|part|restarted)",'
+    rb'\["[0-9-]*","[0-9-]*",\["type","(?:queued|waiting|started|delta|thought|part|restarted|continued)",'
 )
 
 

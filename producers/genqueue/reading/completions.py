@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from genqueue import events
+from genqueue import events, ledger
 from genqueue.errors import ServerUnavailable, WaitTimeout
 from genqueue.patience import Limit, Outage
+from genqueue.reading import expiry
 from genqueue.reading.bells import parse_ring
 from genqueue.reading.ear import Ear
 from genqueue.reading.tail import POLL
 from genqueue.result import ENDED
-from genqueue.steps import Pause, Read
+from genqueue.steps import Pause, Read, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +30,8 @@ BATCH: Final = 250
 
 def completions(references: Iterable[Reference], patience: Patience) -> Following[str, None]:
     """Yield the id of each job as it ends, however it ends; those whose retention is over have ended too.
+
+    Soon after its deadline a job that nobody has ended is ended here: there may be no worker.
 
     Raises:
         WaitTimeout: the caller's timeout passed; never in front of ends that have come.
@@ -54,7 +58,10 @@ class _Waiting:
         for reference in self.jobs.values():
             self._aboard.setdefault(reference.bell, []).append(reference)
         self._limit = limit
-        self._outage = Outage(limit.reconnect)
+        self._outage, self._refused = Outage(limit.reconnect), Outage(limit.reconnect)
+        # When to end which job, the earliest first; some may have ended.
+        self._expiries: list[tuple[float, str]] = []
+        self._not_before = 0.0
         self._ear: Ear | None = None
         self._behind = True
         self._poll_at = 0.0
@@ -69,6 +76,8 @@ class _Waiting:
         overdue = self._limit.passed
         if self._behind or overdue:
             yield from self._look()
+        if not self._behind:
+            yield from self._expire()
         if not self.jobs:
             return
         if overdue:
@@ -80,9 +89,11 @@ class _Waiting:
         """Yield those that have ended; while the server is away, wait a little instead."""
         self._behind = True
         try:
-            remaining = list(self.jobs.values())
+            remaining, expiries = list(self.jobs.values()), []
             for start in range(0, len(remaining), BATCH):
-                for job_id in (yield from _ended(remaining[start : start + BATCH])):
+                ended, moments = yield from _ask(remaining[start : start + BATCH])
+                expiries += moments
+                for job_id in ended:
                     yield from self._tell(job_id)
         except ServerUnavailable as away:
             if self._limit.passed:
@@ -92,12 +103,39 @@ class _Waiting:
             self._outage.end()
             self._behind = False
             self._poll_at = time.monotonic() + POLL
+            heapify(expiries)
+            self._expiries = expiries
+
+    @property
+    def _next_expiry(self) -> float:
+        return max(self._expiries[0][0], self._not_before) if self._expiries else math.inf
+
+    def _expire(self) -> Following[str, None]:
+        """End the jobs whose deadlines have passed, one by one: others want the server too."""
+        while self._next_expiry <= time.monotonic():
+            moment, job_id = heappop(self._expiries)
+            reference = self.jobs.get(job_id)
+            if reference is None:
+                continue
+            try:
+                departed = ledger.parse_leave((yield Run(ledger.leave(reference.keys, job_id, "expired"))))
+            except ServerUnavailable as away:
+                # Whoever may read may not be allowed to write: that has a patience of its own.
+                self._not_before = time.monotonic() + self._refused.note(away)
+                heappush(self._expiries, (moment, job_id))
+                return
+            self._refused.end()
+            if departed.status == "early":
+                heappush(self._expiries, (expiry.next_moment(departed), job_id))
+            else:
+                yield from self._tell(job_id)
 
     def _listen(self) -> Following[str, None]:
         if self._ear is None:
             bells = {reference.bell for reference in self.jobs.values()}
             self._ear = Ear(tuple(bells), self._limit, ends_only=True)
-        until = math.inf if self._ear.deaf else max(0.0, self._poll_at - time.monotonic())
+        until = min(self._poll_at, self._next_expiry) - time.monotonic()
+        until = math.inf if self._ear.deaf else max(0.0, until)
         try:
             heard = yield from self._ear.hear(self._limit.left(until))
         except ServerUnavailable:
@@ -126,12 +164,18 @@ class _Waiting:
         return WaitTimeout(next(iter(self.jobs)), self._limit.timeout)
 
 
-def _ended(references: list[Reference]) -> Operation[list[str]]:
+def _ask(references: list[Reference]) -> Operation[tuple[list[str], list[tuple[float, str]]]]:
+    """Return those that have ended, and of the others when to end which."""
     commands = [
         command
         for reference in references
-        for command in (("HGET", reference.job_key, "left"), ("HGET", reference.flight_key, "state"))
+        for command in (("HMGET", reference.job_key, "left", "deadline"), ("HGET", reference.flight_key, "state"))
     ]
-    replies = yield Read(tuple(commands))
-    pairs = zip(references, replies[::2], replies[1::2], strict=True)
-    return [one.job_id for one, left, state in pairs if left is not None or state is None or state.decode() in ENDED]
+    clock, *replies = yield Read((expiry.CLOCK, *commands))
+    ended, expiries = [], []
+    for reference, (left, deadline), state in zip(references, replies[::2], replies[1::2], strict=True):
+        if left is not None or state is None or state.decode() in ENDED:
+            ended.append(reference.job_id)
+        else:
+            expiries.append((expiry.moment(deadline, clock), reference.job_id))
+    return ended, expiries

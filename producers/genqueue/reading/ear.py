@@ -33,6 +33,11 @@ class Ear:
         self._outage = Outage(limit.reconnect)
         self._inbox: Inbox | None = None
 
+    @property
+    def open(self) -> bool:
+        """Whether what is rung now is heard."""
+        return self._inbox is not None and not self.deaf
+
     def hear(self, seconds: float) -> Operation[Heard]:
         """Return what came within some seconds; the first time, and after an outage, that is out of step.
 

@@ -26,6 +26,12 @@ BEGINNING: Final = "0-0"
 _ANY_ATTEMPT: Final = -1
 _ANY_NUMBER: Final = 10**18
 
+#: Number of a last entry of which only the attempt is known.
+_SOME_NUMBER: Final = -1
+
+#: Types behind which an attempt's numbers begin.
+_BEGINNINGS: Final = frozenset({"restarted", "continued"})
+
 
 def order(entry_id: str) -> tuple[int, int]:
     """Return an entry's id as what ids are compared by."""
@@ -76,7 +82,9 @@ class Place:
         else:
             # Only `started` tells its run. For others the next `started` counts as another's: even if it is the same
             # again, all that followed it comes again too.
-            self._attempt, self._n, self._run = event.attempt, event.n, event.fields.get("run")
+            numbered = event.n > 0 or event.type in _BEGINNINGS
+            self._attempt, self._n = event.attempt, event.n if numbered else _SOME_NUMBER
+            self._run = event.fields.get("run")
 
     def read(self, entry_id: bytes, raw: Mapping[bytes, bytes]) -> Sequence[Event]:
         """Take the next entry of the stream; returns the events to show."""
@@ -104,7 +112,18 @@ class Place:
         if event.type == "restarted":
             # What is to come is new, even if a server that forgot an attempt counts it again.
             self._attempt, self._n = event.attempt, 0
+        elif event.type == "continued":
+            return self._continue(event)
         return self._number(event) if event.n > 0 else (event,)
+
+    def _continue(self, event: Event) -> Sequence[Event]:
+        """Keep what was shown, if that is what the next attempt goes on from."""
+        known = self._attempt != 0 and self._n != _SOME_NUMBER
+        before = (event.attempt - 1, events.number(event.fields.get("kept")))
+        if known and (self._attempt, self._n) != before and not self.rewound:
+            return self._begin_again(event)
+        self._attempt, self._n = event.attempt, 0
+        return (event,)
 
     def _number(self, event: Event) -> Sequence[Event]:
         """Take an entry that an attempt wrote; a server may have come back without some that were shown."""
@@ -118,7 +137,7 @@ class Place:
         return (_restarted(event, event.id), event) if another and begun else (event,)
 
     def _begin_again(self, event: Event) -> Sequence[Event]:
-        """Go back to the beginning: this goes on with an attempt that is not the one shown last."""
+        """Go back to the beginning: this goes on with something else than what was shown last."""
         self.rewound = True  # once: whatever stands in a stream, reading it ends
         self.last = BEGINNING
         self._attempt, self._n, self._run = 0, 0, None

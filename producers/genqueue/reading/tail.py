@@ -7,16 +7,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from genqueue import events
+from genqueue import events, ledger
 from genqueue.errors import ServerUnavailable, StreamGone, WaitTimeout
 from genqueue.patience import Limit, Outage
+from genqueue.reading import expiry
 from genqueue.reading.bells import parse_ring
 from genqueue.reading.ear import Ear
 from genqueue.reading.place import BEGINNING, Place, order, position
-from genqueue.steps import Pause, Read
+from genqueue.steps import Pause, Read, Run
 
 if TYPE_CHECKING:
     from genqueue.events import Event
+    from genqueue.keys import Keys
     from genqueue.patience import Patience
     from genqueue.steps import Operation, Tailing
 
@@ -25,6 +27,9 @@ PAGE: Final = 512
 
 #: Seconds of silence after which a reader looks for himself: it heals what nobody thought of and finds what is gone.
 POLL: Final = 10.0
+
+#: Seconds that a ring may take, for an entry that is known to be there.
+UNHEARD: Final = 1.0
 
 #: What `tail(..., heartbeat=seconds)` yields when nothing came for so long; no entry of the stream, and its id is "".
 SILENCE: Final = events.Event(id="", type="silence")
@@ -42,6 +47,7 @@ class Reference:
         job_key: key of the job.
         flight_key: key of the flight.
         bell: channel that is rung with each event.
+        keys: the deployment's keys.
     """
 
     job_id: str
@@ -51,6 +57,7 @@ class Reference:
     job_key: str
     flight_key: str
     bell: str
+    keys: Keys
 
 
 def tail(
@@ -58,7 +65,8 @@ def tail(
 ) -> Tailing[None]:
     """Yield the job's events behind `after`, ending with its last one.
 
-    With a heartbeat, yields SILENCE whenever nothing came for that many seconds.
+    With a heartbeat, yields SILENCE whenever nothing came for that many seconds. Soon after its deadline a job that
+    nobody has ended is ended here: there may be no worker.
 
     Raises:
         StreamGone: the stream has expired, or expires while it is read.
@@ -83,9 +91,10 @@ class _Reader:
         self._limit = limit
         self._heartbeat = heartbeat
         self._ear = Ear((reference.bell,), limit)
-        self._outage = Outage(limit.reconnect)
+        self._outage, self._refused = Outage(limit.reconnect), Outage(limit.reconnect)
         self._behind = True
         self._poll_at = self._silent_at = 0.0
+        self._expire_at, self._not_before = math.inf, 0.0
         self._note_event()
 
     def close(self) -> None:
@@ -97,6 +106,8 @@ class _Reader:
         overdue = self._limit.passed
         if self._behind or overdue:
             yield from self._catch_up()
+        if self._due:
+            yield from self._expire()
         if self.place.ended:
             return
         if overdue:
@@ -125,6 +136,27 @@ class _Reader:
             self._behind = False
             self._poll_at = time.monotonic() + POLL
 
+    @property
+    def _due(self) -> bool:
+        """Whether the job is to be ended here, as far as the stream is known."""
+        return not (self._behind or self.place.ended) and time.monotonic() >= self._expire_at
+
+    def _expire(self) -> Tailing[None]:
+        """End the job, whose deadline has passed, and yield what the stream has then, if nobody rings for it."""
+        reference = self._reference
+        try:
+            departed = ledger.parse_leave((yield Run(ledger.leave(reference.keys, reference.job_id, "expired"))))
+        except ServerUnavailable as away:
+            # Whoever may read may not be allowed to write: that has a patience of its own.
+            self._expire_at = self._not_before = time.monotonic() + self._refused.note(away)
+            return
+        self._refused.end()
+        self._expire_at = self._not_before = expiry.next_moment(departed)
+        if departed.status in {"ended", "left"} and self._ear.open and not self._limit.passed:
+            self._poll_at = time.monotonic() + UNHEARD  # its ring is on the way
+        elif departed.status != "early":
+            yield from self._catch_up()
+
     def _sit_out(self, seconds: float) -> Operation[None]:
         seconds = self._patient(seconds)
         if self._ear.deaf:
@@ -151,15 +183,17 @@ class _Reader:
     def _read_page(self) -> Tailing[bool]:
         """Yield the events of one page; returns whether there may be more."""
         place, reference = self.place, self._reference
-        left, page, newest = yield Read(
+        (left, deadline), page, newest, clock = yield Read(
             (
-                ("HGET", reference.job_key, "left"),
+                ("HMGET", reference.job_key, "left", "deadline"),
                 ("XREAD", "COUNT", PAGE, "STREAMS", reference.stream, place.last),
                 ("XREVRANGE", reference.stream, "+", "-", "COUNT", 1),
+                expiry.CLOCK,
             )
         )
         if not newest:
             raise StreamGone(reference.job_id)
+        self._expire_at = max(expiry.moment(deadline, clock), self._not_before)
         entries = page[0][1] if page else ()
         for entry_id, raw in entries:
             for event in place.read(entry_id, raw):
@@ -180,7 +214,7 @@ class _Reader:
     def _listen(self) -> Tailing[None]:
         """Yield what is rung within the time there is."""
         # While nothing can be heard there is nothing to look at either.
-        until = math.inf if self._ear.deaf else max(0.0, self._poll_at - time.monotonic())
+        until = math.inf if self._ear.deaf else max(0.0, min(self._poll_at, self._expire_at) - time.monotonic())
         try:
             heard = yield from self._ear.hear(self._patient(until))
         except ServerUnavailable:

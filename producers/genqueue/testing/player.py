@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue import ledger
@@ -40,12 +40,23 @@ class Part:
         steps: all of them.
         begun: the step the current attempt began with.
         next: the step it plays next.
+        said: what the last attempt said, and those it went on from.
+        continued: how often one has gone on from that.
     """
 
     request: Recorded
     steps: Sequence[Step]
     begun: int = 0
     next: int = 0
+    said: list[Entry] = field(default_factory=list)
+    continued: int = 0
+
+    def begin(self, *, resumed: bool) -> list[Entry]:
+        """Begin an attempt; returns what was said before it and stays, to be added to."""
+        self.next = self.begun
+        self.continued = self.continued + 1 if resumed else 0
+        self.said = [entry for entry in self.said if resumed and entry["type"] == "delta"]
+        return self.said
 
 
 @dataclass(slots=True)
@@ -95,10 +106,11 @@ class Player:
         inbox = self._keys.inbox("scripted")
         wish = ledger.Claim(publication.flight, token, publication.stamp, inbox, leases)
         facts = ledger.parse_claim(self._run(ledger.claim(self._keys, wish)))
+        if facts == ledger.Refusal("suspect"):  # here every attempt has its process to itself
+            facts = ledger.parse_claim(self._run(ledger.claim(self._keys, replace(wish, alone=True))))
         if isinstance(facts, ledger.Refusal):
             return
-        part.next = part.begun
-        attempt = Attempt(publication.flight, facts, part, token)
+        attempt = Attempt(publication.flight, facts, part, token, part.begin(resumed=facts.resumed))
         started = {"type": "started", "route": "scripted", "model": part.request.model, "run": secrets.token_hex(4)}
         if self._write(attempt, started):
             self._play(attempt)
@@ -111,8 +123,9 @@ class Player:
 
     def sweep(self, partition: int, now_ms: int) -> list[Publication]:
         """Look after a partition as if it were `now_ms`, and return what must be published."""
-        look = ledger.Sweep(limit=1000, slack_ms=5000, lease_grace_ms=1, min_interval_ms=0)
-        return ledger.parse_sweep(self._run(ledger.sweep(self._keys, partition, look, now_ms)))
+        look = ledger.Sweep(limit=1000, slack_ms=5000, grace_high_ms=1, grace_other_ms=1, min_interval_ms=0)
+        found = ledger.parse_sweep(self._run(ledger.sweep(self._keys, partition, look, now_ms)))
+        return ledger.publications(found)
 
     def _part(self, flight: str, request: Recorded) -> Part:
         if flight not in self._parts:
@@ -196,7 +209,7 @@ class Player:
                     "succeeded",
                     first,
                     result=self._codec.seal("result", result),
-                    replay=replay if step.reason in _CACHEABLE else None,
+                    replay=replay if step.reason in _CACHEABLE and not attempt.part.continued else None,
                     detail=self._codec.seal_entry(completed),
                 )
 
@@ -229,6 +242,9 @@ def _answer(attempt: Attempt, step: Finish) -> tuple[bytes, Entry]:
         "model": model,
         "source": "live",
     }
+    if attempt.part.continued:
+        result["continued"] = attempt.part.continued
+        completed["continued"] = str(attempt.part.continued)
     return json.dumps(result, ensure_ascii=False).encode(), completed
 
 

@@ -24,6 +24,8 @@ class Recorded:
         tenant: on whose behalf.
         deadline: seconds since 1970.
         cache: "use", "refresh" or "off".
+        on_interrupt: "restart", "continue" or "fail".
+        replayed_from: the job that it repeats; None without one.
         model: the model asked for.
         contents: what was asked, Gemini-shaped.
         system_instruction: Gemini-shaped; None without one.
@@ -41,6 +43,8 @@ class Recorded:
     system_instruction: dict[str, Any] | None
     config: dict[str, Any]
     document: dict[str, Any]
+    on_interrupt: str = "restart"
+    replayed_from: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -65,4 +69,6 @@ class Recorded:
             system_instruction=document.get("system_instruction"),
             config=document.get("config", {}),
             document=document,
+            on_interrupt=text(call.args[20]),
+            replayed_from=text(call.args[21]) or None,
         )

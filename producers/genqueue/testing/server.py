@@ -194,7 +194,9 @@ class MemoryServer:
         if command == ("TIME",):
             milliseconds = self.now_ms()
             return milliseconds // 1000, milliseconds % 1000 * 1000
-        return self.redis.execute_command(*command)
+        reply: Any = self.redis.execute_command(*command)
+        # Redis, spoken to as connections do, puts scores between the members; fakeredis makes pairs.
+        return [value for pair in reply for value in pair] if "WITHSCORES" in command else reply
 
     def _publish(self, publications: Sequence[Publication]) -> None:
         for publication in publications:

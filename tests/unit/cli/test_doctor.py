@@ -6,8 +6,17 @@ from genqueue.lanes import QUEUES
 from genqueue_worker.doctor.completions import completions
 from genqueue_worker.doctor.endpoint import api_key, endpoint
 from genqueue_worker.doctor.finding import Finding, without_secrets
-from genqueue_worker.doctor.fleet import queues, workers
-from genqueue_worker.doctor.server import deployment, memory, persistence, stream_nodes, version
+from genqueue_worker.doctor.fleet import broker, queues, workers
+from genqueue_worker.doctor.server import (
+    deployment,
+    memory,
+    persistence,
+    replication,
+    room,
+    stream_nodes,
+    version,
+    writing,
+)
 from genqueue_worker.providers.probe import Probe
 from genqueue_worker.settings import WorkerSettings
 
@@ -20,6 +29,8 @@ def answered(status=200, problem=""):
     return Probe(reached=True, status=status, protocol="HTTP/2", seconds=0.0123, problem=problem)
 
 
+_LIMITED = {"maxmemory_policy": "noeviction", "maxmemory": 2**30, "used_memory": 2**30 / 10}
+_REWRITES = {"appendfsync": "always", "no-appendfsync-on-rewrite": "yes"}
 UNREACHED = Probe(reached=False, status=None, protocol="", seconds=1.0, problem="refused")
 
 
@@ -37,10 +48,35 @@ UNREACHED = Probe(reached=False, status=None, protocol="", seconds=1.0, problem=
         (persistence({"aof_enabled": 1}, {}), "ok", "cannot be read"),
         (persistence({"aof_enabled": 0}, {}), "warn", "appendonly no"),
         (persistence({}, {}), "warn", "cannot be read"),
-        (memory({"maxmemory_policy": "noeviction", "maxmemory": 2**30}), "ok", "1024 MB"),
-        (memory({"maxmemory_policy": "allkeys-lru", "maxmemory": 0}), "warn", "no maxmemory"),
-        (memory({"maxmemory_policy": "allkeys-lru", "maxmemory": 2**30}), "fail", "allkeys-lru"),
+        (persistence({"aof_enabled": 1}, _REWRITES), "warn", "half a minute while"),
+        (writing({"aof_enabled": 1}), "ok", "no write"),
+        (writing({}), "ok", "cannot be read"),
+        (writing({"aof_enabled": 1, "aof_last_write_status": "err"}), "fail", "append-only file"),
+        (writing({"aof_enabled": 0, "rdb_last_bgsave_status": "err"}), "fail", "snapshot"),
+        (replication({}, {}), "ok", "cannot be read"),
+        (replication({"connected_slaves": 1}, {}), "ok", "1 replica;"),
+        (replication({"connected_slaves": 0}, {}), "ok", "no replica"),
+        (replication({"connected_slaves": 2}, {"min-replicas-to-write": "0"}), "warn", "cut off"),
+        (replication({"connected_slaves": 1}, {"min-replicas-to-write": "1"}), "ok", "1 replica;"),
+        (memory(_LIMITED), "ok", "10 % of maxmemory 1024 MB"),
+        (memory({**_LIMITED, "used_memory": 2**30 * 0.86}, 85), "warn", "used: no answers are kept"),
+        (memory({**_LIMITED, "used_memory": 2**30 * 0.93}, 85), "warn", "used: new low jobs"),
+        (memory({**_LIMITED, "used_memory": 2**30 * 0.97}, 85), "warn", "used: new low and normal jobs"),
+        (memory({**_LIMITED, "used_memory": 2**30 * 0.97}, 100), "ok", "97 %"),
+        (memory({**_LIMITED, "used_memory": 2**30 * 1.1}, 100), "warn", "used: new jobs"),
+        (memory({"maxmemory_policy": "noeviction", "maxmemory": 0}), "warn", "no maxmemory"),
+        (memory({**_LIMITED, "maxmemory_policy": "allkeys-lru"}), "fail", "allkeys-lru"),
+        (room({"connected_clients": 5, "maxclients": 100}, {}), "ok", "5 of 100"),
+        (room({"connected_clients": 90}, {"maxclients": "100"}), "warn", "90 of 100"),
+        (room({"connected_clients": 90}, {}), "ok", "cannot be read"),
+        (room({}, {"maxclients": "100"}), "ok", "cannot be read"),
         (memory({}), "warn", "cannot be read"),
+        (broker("b:1/0", {}), "ok", "cannot be read"),
+        (broker("b:1/0", {"role": "slave"}), "fail", "replica"),
+        (broker("b:1/0", {"aof_last_write_status": "err"}), "fail", "append-only file"),
+        (broker("b:1/0", {**_LIMITED, "maxmemory_policy": "allkeys-lru"}), "warn", "allkeys-lru"),
+        (broker("b:1/0", {**_LIMITED, "used_memory": 2**30 * 0.9}), "warn", "90 % of maxmemory 1024 MB"),
+        (broker("b:1/0", _LIMITED), "ok", "noeviction"),
         (stream_nodes({"stream-node-max-bytes": "512"}), "ok", "512"),
         (stream_nodes({"stream-node-max-bytes": "4096"}), "warn", "4096"),
         (stream_nodes({}), "ok", "cannot be read"),

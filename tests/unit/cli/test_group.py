@@ -14,7 +14,7 @@ from genqueue.cli.commands import COMMANDS, Entry, load
 from genqueue.errors import JobNotFound, MissingExtra, SettingsError
 
 #: What only the extras bring, and what only workers and labs need.
-HEAVY = {"genqueue_worker", "genqueue_lab", "google", "httpx", "pyreqwest", "rich", "uvloop", "msgspec"}
+HEAVY = {"genqueue_worker", "genqueue_lab", "google", "httpx", "rich", "uvloop", "msgspec"}
 
 
 def stand_in(monkeypatch, action):
@@ -54,14 +54,14 @@ def test_help_lists_every_command():
 
 def test_a_missing_extra_prints_its_install_line(monkeypatch, tmp_path):
     """A command whose extra is absent says what to install, and the exit status is 1."""
-    (tmp_path / "needs_httpx.py").write_text("import pyreqwest_is_not_here\n")
+    (tmp_path / "needs_httpx.py").write_text("import hyperdrive_is_not_here\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(table.MODULES, "worker", frozenset({"pyreqwest_is_not_here"}))
+    monkeypatch.setitem(table.MODULES, "worker", frozenset({"hyperdrive_is_not_here"}))
     monkeypatch.setitem(COMMANDS, "worker", Entry("needs_httpx", "worker", "", "worker"))
     ended = CliRunner().invoke(main, ["worker"])
     assert ended.exit_code == 1
     assert ended.stderr == (
-        "error: pyreqwest_is_not_here is not installed; install it with: pip install 'genqueue[worker]'\n"
+        "error: hyperdrive_is_not_here is not installed; install it with: pip install 'genqueue[worker]'\n"
     )
 
 

@@ -72,6 +72,16 @@ def test_plain_text_says_when_the_answer_begins_again(capsys):
     assert printed.err == "[restarted (lost): the answer begins again]\n"
 
 
+def test_an_answer_that_goes_on_after_an_attempt_keeps_its_text(capsys):
+    """Not even a line end comes in between; stderr says where the next one begins."""
+    with PlainView() as view:
+        for event in (delta("Hel"), Event("2-0", "continued", fields={"reason": "retry", "kept": "2"}), delta("lo")):
+            view.show(event)
+    printed = capsys.readouterr()
+    assert printed.out == "Hello\n"
+    assert printed.err == "\n[continued (retry): another attempt goes on from here]\n"
+
+
 def test_a_part_is_a_line_of_json(capsys):
     """Function calls and the like stand on lines of their own."""
     with PlainView() as view:

@@ -96,7 +96,7 @@ class Stage:
 def clock(monkeypatch):
     """Put a clock in place of the real one in everything that waits."""
     made = Clock()
-    for module in ("reading.tail", "reading.completions", "patience", "deployment", "submission"):
+    for module in ("reading.tail", "reading.completions", "reading.expiry", "patience", "deployment", "submission"):
         monkeypatch.setattr(f"genqueue.{module}.time", SimpleNamespace(monotonic=made.monotonic, time=made.time))
     return made
 
@@ -117,4 +117,5 @@ def away():
 def reference():
     """Return where the events of a job are."""
     keys = Keys()
-    return Reference(JOB, FLIGHT, "my-mark", keys.events(FLIGHT), keys.job(JOB), keys.flight(FLIGHT), keys.bell(FLIGHT))
+    spelled = keys.events(FLIGHT), keys.job(JOB), keys.flight(FLIGHT), keys.bell(FLIGHT)
+    return Reference(JOB, FLIGHT, "my-mark", *spelled, keys)

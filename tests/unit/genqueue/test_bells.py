@@ -115,7 +115,7 @@ def test_the_end_of_the_line_is_told_for_good(desk):
     assert inbox.take() == inbox.take() == Heard(away=LOST, over=True)
 
 
-@pytest.mark.parametrize("kind", ["queued", "waiting", "started", "delta", "thought", "part", "restarted"])
+@pytest.mark.parametrize("kind", ["queued", "waiting", "started", "delta", "thought", "part", "restarted", "continued"])
 def test_who_waits_for_ends_is_not_woken_by_the_middle(desk, kind):
     """Thousands of deltas pass him by."""
     inbox = desk.inbox(ends_only=True)

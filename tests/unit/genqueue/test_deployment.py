@@ -86,6 +86,16 @@ def test_the_clock_is_read_again_after_some_minutes(stage, clock, deployment, pa
     assert len(stage.steps) == asked
 
 
+def test_a_server_that_may_be_another_is_joined_again(stage, deployment):
+    """An empty one in its place knows nothing of the deployment; in doubt the time is as it was."""
+    stage.play(deployment.enter(), showing(5000))
+    deployment.doubt()
+    assert deployment.now() >= 5000
+    stage.play(deployment.enter(), showing(5000, [None, None]), [1, 1, THE_SAME])
+    stage.play(deployment.enter())
+    assert len(stage.steps) == 3
+
+
 def test_a_small_difference_of_this_machines_clocks_is_none(stage, clock, deployment):
     """Time servers slew a wall clock all the time."""
     stage.play(deployment.enter(), showing(5000))

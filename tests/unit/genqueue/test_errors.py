@@ -1,8 +1,20 @@
 """What a message may show of the value it complains about."""
 
+import pickle
+
 import pytest
 
-from genqueue.errors import GenqueueError, InvalidRequest, MissingExtra, ServerUnavailable, WaitTimeout, shown
+from genqueue.errors import (
+    CapacityError,
+    GenqueueError,
+    InvalidRequest,
+    JobFailed,
+    MissingExtra,
+    QueueFull,
+    ServerUnavailable,
+    WaitTimeout,
+    shown,
+)
 
 
 class Unshowable:
@@ -46,6 +58,19 @@ def test_errors_are_also_the_builtin_ones_they_mean(error, builtin):
     """Code that knows nothing of genqueue catches them by their usual names."""
     assert isinstance(error, builtin)
     assert isinstance(error, GenqueueError)
+
+
+def test_a_failure_leads_to_its_history_where_that_is_kept():
+    """Whatever may succeed later is a dead letter; what was refused for good is not."""
+    hint = "genqueue dead show 1-a"
+    assert [hint in str(JobFailed("1-a", "X", "no", retryable=kept)) for kept in (True, False)] == [True, False]
+
+
+def test_a_full_lane_survives_pickling():
+    """With what a caller needs to come again."""
+    full = pickle.loads(pickle.dumps(QueueFull("low", 15.0, "no memory")))
+    assert (full.lane, full.retry_after, full.reason) == ("low", 15.0, "no memory")
+    assert isinstance(full, CapacityError)
 
 
 def test_an_unavailable_server_is_named_with_its_remedy():

@@ -61,13 +61,14 @@ def test_unknown_types_do_not_end_a_stream():
 
 
 def test_text_is_what_is_left_after_every_restart():
-    """What was shown of an attempt that broke off is not part of the answer."""
+    """What was shown of an attempt that broke off is not part of the answer, unless the next one goes on from it."""
     story = [
         event("queued"),
         event("delta", "no"),
         event("restarted"),
         event("thought", "hm"),
         event("delta", "y"),
+        event("continued"),
         event("part"),
         event("delta", "es"),
         event("completed"),

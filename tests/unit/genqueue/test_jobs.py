@@ -17,7 +17,7 @@ from genqueue.jobs import cancel, look_up, result, status
 from genqueue.keys import Keys
 from genqueue.patience import Patience
 from genqueue.reading.bells import Heard
-from genqueue.steps import Listen, Query
+from genqueue.steps import Listen, Query, Run
 
 KEYS = Keys()
 FLIGHT = "3-" + "f" * 20
@@ -25,6 +25,13 @@ JOB = "3-" + "a" * 20
 ANSWER = [b"succeeded", b'{"text":"Yes."}', b'{"source":"cache"}']
 NO_ANSWER = [b"running", None, None]
 ABOARD = [FLIGHT.encode(), None]
+#: The server's clock, of which a look at a job comes with, and what such looks may find.
+CLOCK = (5000, 500_000)
+RUNNING, SUCCEEDED, NOTHING = (
+    [CLOCK, (None, None), b"running"],
+    [CLOCK, (None, None), b"succeeded"],
+    [CLOCK, (None, None), None],
+)
 
 
 def test_a_job_is_found_by_its_id(stage):
@@ -52,18 +59,20 @@ def test_looking_up_sits_out_what_its_caller_would(stage, away):
 )
 def test_status_is_the_jobs_own(stage, reference, left, state, shown):
     """A member that left has ended, though its flight goes on."""
-    job, flight = [b"low", b"acme", b"61500", left, b"00-a-b-01"], [state, b"2", b"1", None, b"77"]
-    found = stage.play(status(reference), [job, flight])
-    assert (found.state, found.lane, found.tenant, found.deadline) == (shown, "low", "acme", 61.5)
+    job, flight = [b"low", b"acme", b"5061500", left, b"00-a-b-01", None], [state, b"2", b"1", None, b"77"]
+    found = stage.play(status(reference), [CLOCK, job, flight])
+    assert (found.state, found.lane, found.tenant, found.deadline) == (shown, "low", "acme", 5061.5)
     assert (found.attempt, found.tries, found.losses) == (2, 1, 0)
     assert (found.flight, found.task_id, found.traceparent) == (FLIGHT, f"{FLIGHT}.77", "00-a-b-01")
 
 
-@pytest.mark.parametrize(("job", "flight"), [([None] * 5, [None] * 5), ([b"low", b"t", b"1", None, None], [None] * 5)])
+@pytest.mark.parametrize(
+    ("job", "flight"), [([None] * 6, [None] * 5), ([b"low", b"t", b"1", None, None, None], [None] * 5)]
+)
 def test_status_after_the_retention_is_not_found(stage, reference, job, flight):
     """Half of a job is none."""
     with pytest.raises(JobNotFound):
-        stage.play(status(reference), [job, flight])
+        stage.play(status(reference), [CLOCK, job, flight])
 
 
 def test_a_finished_job_is_answered_in_one_round_trip(stage, reference):
@@ -75,23 +84,22 @@ def test_a_finished_job_is_answered_in_one_round_trip(stage, reference):
 
 def test_a_running_job_is_waited_for_by_its_bell(stage, reference):
     """Its stream is not read; what happens between the look and the confirmation is not missed."""
-    running, ended = [None, b"running"], [None, b"succeeded"]
-    story = [[ABOARD, NO_ANSWER], running, Heard(out_of_step=True), ended, [ABOARD, ANSWER]]
+    story = [[ABOARD, NO_ANSWER], RUNNING, Heard(out_of_step=True), SUCCEEDED, [ABOARD, ANSWER]]
     assert stage.play(result(reference, Patience()), *story).text == "Yes."
     assert [listen.channels for listen in stage.of(Listen)] == [(reference.bell,)]
 
 
 def test_an_end_between_the_two_looks_is_seen(stage, reference):
     """The job ended before anybody listened: nothing is waited for."""
-    story = [[ABOARD, NO_ANSWER], [None, b"succeeded"], [ABOARD, ANSWER]]
+    story = [[ABOARD, NO_ANSWER], SUCCEEDED, [ABOARD, ANSWER]]
     assert stage.play(result(reference, Patience()), *story).text == "Yes."
     assert stage.of(Listen) == []
 
 
 def test_an_outage_during_the_wait_costs_nothing(stage, away, reference):
     """However long it is, within the patience: the answer is still there."""
-    story = [[ABOARD, NO_ANSWER], [None, b"running"], Heard(away=away), Heard(out_of_step=True)]
-    ended = [away, [None, b"succeeded"], [ABOARD, ANSWER]]
+    story = [[ABOARD, NO_ANSWER], RUNNING, Heard(away=away), Heard(out_of_step=True)]
+    ended = [away, SUCCEEDED, [ABOARD, ANSWER]]
     assert stage.play(result(reference, Patience()), *story, *ended).text == "Yes."
 
 
@@ -121,14 +129,14 @@ def test_a_result_after_its_retention_is_not_found(stage, reference):
     """Nobody waits for a flight that is gone."""
     nothing = [ABOARD, [None, None, None]]
     with pytest.raises(JobNotFound):
-        stage.play(result(reference, Patience()), nothing, [None, None], nothing)
+        stage.play(result(reference, Patience()), nothing, NOTHING, nothing)
 
 
 def test_waiting_for_a_result_has_the_callers_timeout(stage, clock, away, reference):
     """While the job runs, and while the server is away."""
-    running, started = [None, b"running"], clock.seconds
+    started = clock.seconds
     with pytest.raises(WaitTimeout):
-        stage.play(result(reference, Patience(3.0)), [ABOARD, NO_ANSWER], running, Heard(), running)
+        stage.play(result(reference, Patience(3.0)), [ABOARD, NO_ANSWER], RUNNING, Heard(), RUNNING)
     with pytest.raises(ServerUnavailable):
         stage.play(result(reference, Patience(3.0)), last=away)
     assert clock.seconds - started == 6.0
@@ -157,5 +165,22 @@ def test_cancelling_a_job_nobody_knows_is_not_found(stage, reference):
 
 def test_no_operation_asks_more_than_it_needs(stage, reference):
     """A status is one round trip."""
-    stage.play(status(reference), [[b"low", b"t", b"1", None, None], [b"queued", b"0", b"0", b"0", b"1"]])
+    stage.play(status(reference), [CLOCK, *OVERDUE[:-1], [b"succeeded", *OVERDUE[-1][1:]]])
     assert [type(step) for step in stage.steps] == [Query]
+
+
+#: What a status finds of a job whose deadline has passed.
+OVERDUE = [[b"low", b"t", b"5000000", None, None, None], [b"queued", b"0", b"0", b"0", b"1"]]
+
+
+def test_status_ends_what_nobody_else_ended(stage, reference):
+    """The deadline has passed, by the server's clock, and there may be no worker."""
+    ended = [OVERDUE[0], [b"expired", b"0", b"0", b"0", b"1"]]
+    found = stage.play(status(reference), [CLOCK, *OVERDUE], [b"ended", b"", b""], [CLOCK, *ended])
+    assert found.state == "expired"
+    assert stage.of(Run)[0].call.args[1:] == (reference.job_id, "expired")
+
+
+def test_status_tells_what_it_knows_when_it_may_end_nothing(stage, away, reference):
+    """Whoever asks may have the right to read alone."""
+    assert stage.play(status(reference), [CLOCK, *OVERDUE], away).state == "queued"

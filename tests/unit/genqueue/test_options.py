@@ -26,6 +26,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         ("cache", ["use"]),
         ("share", "all"),
         ("store", "never"),
+        ("on_interrupt", "never"),
         *(
             (name, value)
             for name in ("deadline", "stream_ttl", "result_ttl", "cache_ttl")

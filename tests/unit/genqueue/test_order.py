@@ -50,6 +50,36 @@ def test_every_typed_keyword_exists():
     assert set(SubmitOptions.__annotations__) <= known
 
 
+@pytest.mark.parametrize(
+    ("contents", "arguments", "reason"),
+    [
+        (["a", {"inline_data": {"mime_type": "image/png", "data": "aaaa"}}], {}, "contents has a part with inlineData"),
+        ("a", {"tools": [{"google_search": {}}]}, "config.tools is set"),
+        ("a", {"response_schema": {"type": "STRING"}}, "config.responseSchema is set"),
+        ("a", {"response_json_schema": {"type": "string"}}, "config.responseJsonSchema is set"),
+        ("a", {"response_mime_type": "application/json"}, "config.responseMimeType is application/json"),
+        ("a", {"response_modalities": ["TEXT", "IMAGE"]}, "more than TEXT"),
+    ],
+)
+def test_only_plain_text_can_be_gone_on_with(contents, arguments, reason):
+    """Anything else is refused by the option's name, with what is in the way; it may begin anew all the same."""
+    with pytest.raises(InvalidRequest, match=reason) as raised:
+        make_order(contents, "m", {**arguments, "on_interrupt": "continue"})
+    assert raised.value.field == "on_interrupt"
+    assert make_order(contents, "m", {**arguments, "on_interrupt": "fail"}).options.on_interrupt == "fail"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"system_instruction": "Be brief."}, {"response_mime_type": "text/plain", "response_modalities": ["TEXT"]}],
+)
+def test_plain_text_can_be_gone_on_with(arguments):
+    """A chat too, with what a model's own turns carry."""
+    turns = [{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [{"text": "b", "thought": True}]}]
+    order = make_order(turns, "m", {**arguments, "on_interrupt": "continue"})
+    assert (order.options.on_interrupt, order.replayed_from) == ("continue", "")
+
+
 def test_all_is_checked_before_a_server_is_asked():
     """An order is whole: nothing in it can turn out to be wrong later."""
     with pytest.raises(InvalidRequest):

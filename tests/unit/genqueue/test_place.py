@@ -104,3 +104,56 @@ def test_a_ring_after_which_one_begins_again_means_reading():
     read(place, started(1, "a"), entry(2, "restarted", 2), started(3, "b", 2))
     shown, behind = place.hear(Ring("3-0", "11-0", delta(11, 2).fields))
     assert (in_short(shown), behind, place.last) == ([("0-0", "restarted")], True, BEGINNING)
+
+
+def continued(number, attempt, kept):
+    """Return the beginning of an attempt that goes on from what the one before it has left."""
+    return entry(number, "continued", attempt, kept=str(kept), reason="lost")
+
+
+def test_what_goes_on_from_what_was_shown_is_shown_behind_it():
+    """Any number of times, also when an attempt has written nothing; the numbers begin anew."""
+    place = Place("mine")
+    story = [started(1, "a"), delta(2, 2, "Rhi"), continued(3, 2, 2), continued(4, 3, 0), started(5, "b", 3)]
+    shown = read(place, *story, delta(6, 2, "ne", 3), delta(7, 2, "ne", 3), entry(8, "completed", 3))
+    assert [event.id for event in shown] == ["1-0", "2-0", "3-0", "4-0", "5-0", "6-0", "8-0"]
+    assert text_of(shown) == "Rhine"
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        [started(1, "a"), delta(2, 2), delta(3, 3, "what the server forgot")],
+        [started(1, "a"), delta(2, 2), continued(3, 2, 2), started(4, "b", 2), delta(5, 2, "forgotten", 2)],
+        [started(1, "a"), delta(2, 2), delta(3, 3), continued(4, 2, 3)],
+    ],
+    ids=["piece", "claim", "piece before a claim"],
+)
+def test_what_goes_on_from_something_else_is_read_from_the_beginning(lost):
+    """Once: the server came back with less, and the next attempt goes on from that."""
+    place = Place("mine")
+    forgotten = read(place, *lost)
+    goes_on = [continued(11, 2, 2), started(12, "c", 2), delta(13, 2, "ne", 2)]
+    assert in_short(shown := read(place, goes_on[0])) == [("0-0", "restarted")]
+    assert place.last == BEGINNING
+    again = read(place, started(1, "a"), delta(2, 2, "Rhi"), *goes_on)
+    assert text_of([*forgotten, *shown, *again]) == "Rhine"
+    assert in_short(read(place, continued(14, 3, 9))) == [("14-0", "continued")]
+
+
+@pytest.mark.parametrize(
+    ("behind", "again"),
+    [
+        (delta(9, 3), False),
+        (delta(9, 2), True),
+        (entry(9, "waiting"), False),
+        (entry(9, "restarted", 1), True),
+        (None, True),
+    ],
+    ids=["delta", "another", "waiting", "restarted", "lost"],
+)
+def test_resumed_reader_meets_an_attempt_that_goes_on(behind, again):
+    """An entry without a number does not tell how far its attempt had come, unless it begins one."""
+    place = Place("mine", "9-0")
+    place.seed(behind)
+    assert in_short(read(place, continued(11, 2, 3))) == [("0-0", "restarted") if again else ("11-0", "continued")]

@@ -19,6 +19,12 @@ WHOLE = {
 }
 
 
+def test_a_continued_answer_says_so():
+    """As often as another attempt went on from it; worker and readers write numbers as texts."""
+    documents = (WHOLE, {**WHOLE, "continued": "1"}, {**WHOLE, "continued": 2})
+    assert [read_result("1-a", json.dumps(one).encode(), "live").continued for one in documents] == [0, 1, 2]
+
+
 def test_a_document_becomes_a_result():
     """Every field is where the caller looks for it."""
     made = read_result("1-a", json.dumps(WHOLE).encode(), "cache")

@@ -24,7 +24,7 @@ def test_the_environment_and_arguments_are_read(monkeypatch):
     monkeypatch.setenv("GENQUEUE_PARTITIONS", "8")
     monkeypatch.setenv("GENQUEUE_KEY_PREFIX", "mine")
     settings = Settings.load(partitions=16)
-    assert (settings.partitions, settings.key_prefix, settings.max_tries) == (16, "mine", 4)
+    assert (settings.partitions, settings.key_prefix, settings.max_tries) == (16, "mine", 8)
     assert settings.broker == settings.data_url
     assert Settings.load(broker_url="amqp://h").broker == "amqp://h"
     assert [settings.deadline(lane) for lane in ("high", "normal", "low")] == [600, 3600, 86_400]

@@ -4,10 +4,11 @@ import base64
 import json
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from genqueue import scripts
 from genqueue.deployment import Deployment
-from genqueue.errors import InvalidRequest, ServerUnavailable, SettingsError, StreamGone, SubmitUncertain
+from genqueue.errors import InvalidRequest, QueueFull, ServerUnavailable, SettingsError, StreamGone, SubmitUncertain
 from genqueue.intake import Accepted, Candidate, Intake, mark_of
 from genqueue.keys import SCHEMA, Keys
 from genqueue.ledger import Publication
@@ -123,6 +124,39 @@ def test_a_refusal_is_certain(offer):
     assert not raised.value.sent
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"), [([b"full", b"", b"", b"93"], "93 %"), (OutOfMemoryError("used memory"), "no memory left")]
+)
+def test_a_full_lane_is_certain_at_once(stage, clock, offer, reply, reason):
+    """Whether it is the ledger that refuses or the server: nothing was queued, and when to come again is told."""
+    began = clock.seconds
+    with pytest.raises(QueueFull, match=rf"the lane low is full: .*{reason}.*submit again in 15 s") as raised:
+        offer([reply], lane="low")
+    assert (raised.value.lane, raised.value.retry_after, clock.seconds) == ("low", 15.0, began)
+    assert stage.of(Publish) == []
+
+
+def test_an_idempotency_key_that_finds_no_memory_is_a_full_lane(stage, offer):
+    """The reservation comes before the job, and is refused in the same way."""
+    with pytest.raises(QueueFull):
+        offer([OutOfMemoryError("used memory")], idempotency_key="k")
+
+
+def test_no_memory_behind_a_lost_reply_is_uncertain(offer):
+    """What was sent first may have been accepted."""
+    with pytest.raises(SubmitUncertain):
+        offer(lost(sent=True), [OutOfMemoryError("used memory")])
+
+
+def test_a_full_lane_is_each_items_own(stage, intake):
+    """What has room is queued, in the same round trip and in those behind it."""
+    items = [{"contents": str(number), "lane": lane} for number, lane in enumerate(("low", "high", "low"))]
+    replies = [[b"full", b"", b"", b"97"], list(IN_ORDER), [b"full", b"", b"", b"97"]]
+    outcomes = stage.play(submit_many(items, {"model": "m"}, intake), clock_shows(), replies)
+    assert [type(outcome) for outcome in outcomes] == [QueueFull, Accepted, QueueFull]
+    assert len(stage.of(Publish)) == 1
+
+
 def test_a_server_that_is_away_when_joining_is_certain(stage, intake):
     """Though the question for its clock may have reached it."""
     with pytest.raises(ServerUnavailable) as raised:
@@ -167,7 +201,7 @@ def test_the_options_reach_the_ledger(stage, offer):
     offer([list(IN_ORDER)], on_done="https://example.com/done", **given)
     args = asked(stage)[0][0].args
     assert args[10:16] == (7, SETTINGS.max_losses, 2000, 3000, 4500, int(SETTINGS.dead_ttl * 1000))
-    assert args[16:] == ("none", '{"url":"https://example.com/done"}', "", trace)
+    assert args[16:] == ("none", '{"url":"https://example.com/done"}', "", trace, "restart", "", 85)
 
 
 def test_an_id_of_ones_own_is_used(stage, intake, offer):

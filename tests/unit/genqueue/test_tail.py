@@ -5,15 +5,17 @@ from contextlib import suppress
 
 import pytest
 
-from genqueue.errors import ServerUnavailable, StreamGone, WaitTimeout
+from genqueue.errors import InfrastructureError, ServerUnavailable, StreamGone, WaitTimeout
 from genqueue.events import Event
 from genqueue.patience import Patience
 from genqueue.reading.bells import Heard
 from genqueue.reading.tail import PAGE, POLL, SILENCE, tail
-from genqueue.steps import Listen, Pause, Read
+from genqueue.steps import Listen, Pause, Read, Run
 
 FOR_EVER = Patience()
 AT_ONCE = Heard(out_of_step=True)
+#: The server's, whatever this machine's say.
+CLOCK = (b"5000", b"500000")
 
 
 def entry(number, kind, **fields):
@@ -26,18 +28,18 @@ QUEUED, HELLO, WORLD, DONE = entry(1, "queued"), entry(2, "delta"), entry(3, "de
 MINE, THEIRS = entry(5, "left", mark="my-mark"), entry(6, "left", mark="another")
 
 
-def page(*entries, newest=None, left=None):
+def page(*entries, newest=None, left=None, deadline=None):
     """Return the reply to a read that finds these entries; the newest of the stream is the last of them or given."""
     last = newest or (entries[-1] if entries else QUEUED)
-    return [left, [[b"s", list(entries)]] if entries else None, [last]]
+    return [[left, deadline], [[b"s", list(entries)]] if entries else None, [last], CLOCK]
 
 
-def nothing(newest=QUEUED, left=None):
+def nothing(newest=QUEUED, left=None, deadline=None):
     """Return the reply to a read that finds nothing new."""
-    return page(newest=newest, left=left)
+    return page(newest=newest, left=left, deadline=deadline)
 
 
-GONE = [None, None, []]
+GONE = [[None, None], None, [], (1000, 0)]
 
 
 def rung(before, item, *, whole=True):
@@ -336,6 +338,59 @@ def test_what_another_process_listens_to_is_listened_to_anew(stage, reference):
 
 def test_a_closed_client_ends_the_tail(stage, reference):
     """It says so, and does not look like the end of the job."""
-    story = [page(QUEUED), AT_ONCE, nothing(), Heard(away=RuntimeError("closed"), over=True)]
-    with pytest.raises(RuntimeError, match="closed"):
+    story = [page(QUEUED), AT_ONCE, nothing(), Heard(away=InfrastructureError("closed"), over=True)]
+    with pytest.raises(InfrastructureError, match="closed"):
         stage.play(tail(reference, None, FOR_EVER), *story)
+
+
+def due(seconds):
+    """Return the deadline (ms since 1970) of a job that has so many seconds left."""
+    return str(5_000_500 + int(seconds * 1000)).encode()
+
+
+@pytest.mark.parametrize("heard_of", [True, False])
+def test_a_job_that_nobody_ends_is_ended_soon_after_its_deadline(stage, clock, reference, heard_of):
+    """There may be no worker. What that writes is rung; if not, it is read."""
+    started, late, expired = clock.seconds, due(3.0), entry(2, "expired")
+    story = [page(QUEUED, deadline=late), AT_ONCE, nothing(deadline=late), Heard(), [b"ended", b"", b""]]
+    last = [heard(rung(1, expired))] if heard_of else [Heard(), page(expired)]
+    stage.play(tail(reference, None, FOR_EVER), *story, *last)
+    assert shown(stage) == [("1-0", "queued"), ("2-0", "expired")]
+    assert 3.0 < clock.seconds - started < (4.0 if heard_of else 5.0)
+    assert [step.call.args[1:] for step in stage.of(Run)] == [(reference.job_id, "expired")]
+
+
+def test_what_is_over_when_a_reader_comes_is_ended_before_he_listens(stage, reference):
+    """Also when he has no time at all."""
+    late, expired = due(-9.0), entry(2, "expired")
+    story = [page(QUEUED, deadline=late), nothing(deadline=late), [b"ended", b"", b""], page(expired)]
+    stage.play(tail(reference, None, Patience(0.0)), *story)
+    assert shown(stage) == [("1-0", "queued"), ("2-0", "expired")]
+
+
+def test_a_deadline_that_has_not_passed_is_waited_for(stage, clock, reference):
+    """The server says how long; asking it goes on at no pace of its own."""
+    started, late = clock.seconds, due(1.0)
+    story = [page(QUEUED, deadline=late), AT_ONCE, nothing(deadline=late), Heard(), [b"early", b"4000"], Heard()]
+    stage.play(tail(reference, None, FOR_EVER), *story, [b"already", b"cancelled"], page(MINE, left=b"cancelled"))
+    assert [event.type for event in stage.events] == ["queued", "left"]
+    assert 5.0 < clock.seconds - started < 7.0
+
+
+def test_an_end_that_cannot_be_seen_is_not_asked_for_all_the_time(stage, clock, reference):
+    """The job's key is gone, and its flight lives on for others."""
+    started, late = clock.seconds, due(-1.0)
+    story = [page(QUEUED, deadline=late), [b"gone"], nothing(), AT_ONCE, nothing(deadline=late), Heard()]
+    stage.play(tail(reference, None, FOR_EVER), *story, nothing(deadline=late), [b"gone"], page(DONE))
+    assert clock.seconds - started == pytest.approx(POLL)
+
+
+def test_a_reader_who_may_not_write_gives_up_in_the_end(stage, clock, away, reference):
+    """As in any outage; what comes meanwhile is shown."""
+    started, late = clock.seconds, due(-1.0)
+    tries = [reply for _ in range(4) for reply in (Heard(), away)]
+    story = [page(QUEUED, deadline=late), away, AT_ONCE, page(HELLO, deadline=late), *tries, Heard()]
+    with pytest.raises(ServerUnavailable):
+        stage.play(tail(reference, None, Patience(reconnect=5.0)), *story, last=away)
+    assert [event.id for event in stage.events] == ["1-0", "2-0"]
+    assert clock.seconds - started == pytest.approx(5.0)

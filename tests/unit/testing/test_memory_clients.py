@@ -10,7 +10,8 @@ import pytest
 
 from genqueue import as_completed
 from genqueue.errors import JobExpired, JobNotFound, StreamGone
-from genqueue.testing import AsyncMemoryClient, MemoryClient, hold, retry
+from genqueue.events import text_of
+from genqueue.testing import AsyncMemoryClient, MemoryClient, hold, lose, retry
 from genqueue.testing.script import fail, finish
 
 MODEL = "gemini-2.5-flash"
@@ -195,3 +196,12 @@ def test_without_the_extra_its_name_is_told():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "fakeredis[lua] is not installed; install it with: pip install 'genqueue[testing]'\n"
+
+
+def test_an_answer_goes_on_where_an_attempt_was_cut_off(client):
+    """When its job wants that: the text stays, the result is marked, and is not given again."""
+    client.script(["Rhi", lose(), "n", retry(), "e"], "Rhine")
+    job = client.submit("What?", model=MODEL, on_interrupt="continue")
+    assert text_of(job.tail()) == job.text() == "Rhine"
+    assert (job.result().continued, job.result().attempts) == (2, 3)
+    assert client.submit("What?", model=MODEL).result().continued == 0
