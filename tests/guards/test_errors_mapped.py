@@ -1,18 +1,22 @@
 """Foreign exceptions stop at the module that owns their library."""
 
+import builtins
 import inspect
+import socket
+import ssl
 from unittest.mock import Mock
 
+import h2.exceptions
 import httpx
 import pytest
 import redis.exceptions as theirs
-from pyreqwest import exceptions as pyreqwest_errors
 
 from genqueue.connections import AsyncConnection, BlockingConnection
 from genqueue.errors import ServerUnavailable
 from genqueue.settings import Settings
 from genqueue.steps import Query
-from genqueue_worker.providers.transport import httpx_errors
+from genqueue_worker.providers import dialing
+from genqueue_worker.providers.http2 import ConnectionOptions
 
 
 def classes_of(module, *bases):
@@ -37,14 +41,20 @@ async def test_lost_server_is_server_unavailable(connection, kind):
 
 
 @pytest.mark.parametrize(
-    "kind", classes_of(pyreqwest_errors, pyreqwest_errors.PyreqwestError), ids=lambda kind: kind.__name__
+    "kind",
+    [*classes_of(ssl, ssl.SSLError), *classes_of(socket, OSError), *classes_of(builtins, OSError), UnicodeError],
+    ids=lambda kind: kind.__name__,
 )
-def test_pyreqwest_error_is_an_httpx_error(kind):
-    """Each of pyreqwest's exceptions becomes httpx's; timeouts stay timeouts, lost connections network errors."""
-    expected = httpx.TransportError
-    expected = httpx.TimeoutException if issubclass(kind, pyreqwest_errors.RequestTimeoutError) else expected
-    expected = httpx.NetworkError if issubclass(kind, pyreqwest_errors.NetworkError) else expected
-    error = kind.__new__(kind)
-    error.message, error.details = "it broke", {"causes": None}
-    with pytest.raises(expected, match="it broke"), httpx_errors():
-        raise error
+async def test_what_breaks_while_connecting_is_an_httpx_error(kind, monkeypatch):
+    """Whatever the system, TLS or a host's name raise becomes httpx's; a timeout stays one."""
+    expected = httpx.ConnectTimeout if issubclass(kind, TimeoutError) else httpx.ConnectError
+    monkeypatch.setattr(dialing, "_connect", Mock(side_effect=kind(1, "it broke")))
+    with pytest.raises(expected) as raised:
+        await dialing.dial(httpx.URL("https://x"), ConnectionOptions(), Mock())
+    assert isinstance(raised.value.__cause__, kind)
+
+
+@pytest.mark.parametrize("kind", classes_of(h2.exceptions, Exception), ids=lambda kind: kind.__name__)
+def test_what_h2_raises_about_a_server_has_one_root(kind):
+    """The connection catches ProtocolError: everything h2 raises is one, but for an RFC's advice to servers."""
+    assert issubclass(kind, h2.exceptions.ProtocolError) or kind in {h2.exceptions.H2Error, h2.exceptions.RFC1122Error}

@@ -12,8 +12,8 @@ from google.genai import types
 from genqueue_worker.providers.connections import PoolOptions
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini import GeminiOptions, GeminiProvider
+from genqueue_worker.providers.http2 import ConnectionOptions
 from genqueue_worker.providers.seam import ProviderRequest, Route
-from genqueue_worker.providers.transport import ConnectionOptions
 
 MODEL = "gemini-3-pro-preview"
 FOR_EVER = 3600.0
@@ -93,40 +93,43 @@ async def test_cancelling_the_task_resets_the_stream_at_once(provider, route, ow
     assert provider.counters(route).live_streams == 0
 
 
-async def leave_before_the_head(provider, route, emulator):
-    """Cancel a task whose request is at the server and not answered yet."""
-    task = asyncio.create_task(collect(provider, asking("hi"), route))
-    await seen(emulator, live_at_least=1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    counters = provider.counters(route)
-    assert (counters.live_streams, counters.abandoned_streams) == (0, 1)
+async def test_leaving_resets_the_stream_wherever_it_is(provider, route, own_emulator):
+    """Of 150 streams 74 are left before their heads, 74 between two chunks: within a second; the two others go on."""
+    own_emulator.set(ttft=0, tpot=FOR_EVER)
+    talking = [provider.stream(asking("hi"), route) for _ in range(75)]
+    await asyncio.gather(*(anext(stream) for stream in talking))
+    own_emulator.set(ttft=FOR_EVER, tpot=FOR_EVER)
+    thinking = [asyncio.create_task(collect(provider, asking("hi"), route)) for _ in range(75)]
+    await seen(own_emulator, live_at_least=150)
+    for task in thinking[1:]:
+        task.cancel()
+    await asyncio.gather(*(stream.aclose() for stream in talking[1:]))
+    assert (await seen(own_emulator, cancelled_at_least=148))["totals"]["live"] == 2
+    assert all(task.cancelled() for task in thinking[1:])
+    assert not thinking[0].done()
+    assert provider.counters(route).live_streams == 2
+    await talking[0].aclose()
+    thinking[0].cancel()
+    await seen(own_emulator, cancelled_at_least=150, live_at_most=0)
 
 
-async def test_a_stream_left_before_its_head_is_reset_by_its_first_byte(provider, route, own_emulator):
-    """Who leaves while the model still thinks is free at once; the stream is counted until the answer begins."""
-    own_emulator.set(ttft=0.5, tpot=FOR_EVER)
-    await leave_before_the_head(provider, route, own_emulator)
-    await seen(own_emulator, cancelled_at_least=1, live_at_most=0)
-    assert provider.counters(route).abandoned_streams == 0
-
-
-async def test_a_stream_left_before_its_head_is_reset_by_the_read_timeout(route, own_emulator):
-    """An answer that never begins does not hold its stream for longer than the read timeout."""
+async def test_an_answer_that_never_begins_is_a_read_timeout(route, own_emulator):
+    """The server is not left thinking for longer than the read timeout."""
     own_emulator.set(ttft=FOR_EVER)
-    async with GeminiProvider(GeminiOptions(pool=PoolOptions(ConnectionOptions(read_timeout=0.5)))) as impatient:
-        await leave_before_the_head(impatient, route, own_emulator)
+    async with GeminiProvider(GeminiOptions(pool=PoolOptions(ConnectionOptions(read_timeout=0.3)))) as impatient:
+        found = await refusal(impatient, asking("hi"), route)
+        assert (found.code, found.retryable) == ("read_timeout", True)
         assert (await seen(own_emulator, cancelled_at_least=1))["totals"]["live"] == 0
 
 
-async def test_closing_does_not_wait_for_streams_that_nobody_waits_for(provider, route, own_emulator):
-    """A worker that stops is not held up by an answer that never begins."""
+async def test_closing_does_not_wait_for_answers(provider, route, own_emulator):
+    """A worker that stops is not held up by an answer that never begins; whoever waits for it is told."""
     own_emulator.set(ttft=FOR_EVER)
-    await leave_before_the_head(provider, route, own_emulator)
+    waiting = asyncio.create_task(refusal(provider, asking("hi"), route))
+    await seen(own_emulator, live_at_least=1)
     async with asyncio.timeout(2):
         await provider.aclose()
-    assert provider.counters(route).abandoned_streams == 0
+        assert (await waiting).code == "connection_lost"
 
 
 async def test_the_answer_is_the_one_google_genai_reads(provider, route, own_emulator):

@@ -1,12 +1,10 @@
 """The models a route offers, as the provider lists them."""
 
-import asyncio
 import time
 from typing import Final
 
 import httpx
 import msgspec
-from pyreqwest.exceptions import PyreqwestError
 
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini_errors import error_of_response, error_of_transport
@@ -18,9 +16,6 @@ PAGE: Final = 200
 
 #: Pages read at most: a provider that never comes to an end must not keep anybody.
 MAX_PAGES: Final = 100
-
-#: Seconds a connection has to be gone for good; see `probe`.
-_GRACE: Final = 0.1
 
 
 class Model(msgspec.Struct, frozen=True, rename="camel"):
@@ -54,13 +49,10 @@ async def list_models(route: Route, timeout: float, *, page: int = PAGE) -> list
         return await _read(route, timeout, page)
     except (httpx.RequestError, httpx.InvalidURL) as error:
         raise error_of_transport(error) from error
-    except (PyreqwestError, OSError) as error:
+    except OSError as error:
         raise ProviderError("connect_error", str(error)) from error
     except msgspec.DecodeError as error:
         raise ProviderError("protocol_error", f"the endpoint's answer is no list of models: {error}") from error
-    finally:
-        # pyreqwest's thread drops the request a moment later; an interpreter that ends meanwhile aborts.
-        await asyncio.sleep(_GRACE)
 
 
 async def _read(route: Route, timeout: float, page: int) -> list[Model]:

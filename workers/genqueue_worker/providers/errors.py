@@ -7,7 +7,7 @@ class ProviderError(Exception):
     `code` is the provider's own word where it gave one (`INVALID_ARGUMENT`) and ours in lower case where
     it did not (`read_timeout`, `truncated_stream`). `status` is the HTTP status, None where no answer came.
     `retryable` says whether the same request may succeed later, `retry_after` in how many seconds at the
-    earliest, None where nobody said.
+    earliest, None where nobody said. `doubts_key` says that the key may be what was refused, not the request.
     """
 
     def __init__(
@@ -17,13 +17,15 @@ class ProviderError(Exception):
         status: int | None = None,
         retryable: bool = False,  # noqa: FBT001, FBT002 - positional, so that the error survives pickling
         retry_after: float | None = None,
+        doubts_key: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
-        super().__init__(code, message, status, retryable, retry_after)
+        super().__init__(code, message, status, retryable, retry_after, doubts_key)
         self.code = code
         self.message = message
         self.status = status
         self.retryable = retryable
         self.retry_after = retry_after
+        self.doubts_key = doubts_key
 
     def __str__(self) -> str:
         status = f" (HTTP {self.status})" if self.status is not None else ""

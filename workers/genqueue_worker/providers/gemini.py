@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -71,6 +71,15 @@ class GeminiProvider:
             )
         return not problems
 
+    async def prove(self, route: Route) -> None:
+        """Ask for one model of the list, which any key in force may; raises ProviderError."""
+        endpoint = self._endpoint(route)
+        url = f"{endpoint.base_url}/models?pageSize=1"
+        with _provider_errors(route):
+            answer = await endpoint.client.get(url, headers=_headers(route))
+            if answer.status_code != httpx.codes.OK:
+                raise error_of_response(answer.status_code, answer.headers, answer.content, self._clock())
+
     def counters(self, route: Route) -> PoolCounters:
         """Return how many connections and streams the route has."""
         return self._endpoint(route).pool.counters()
@@ -110,18 +119,12 @@ class GeminiProvider:
         url = f"{endpoint.base_url}/{model_path(request.model)}:streamGenerateContent?alt=sse"
         sent = endpoint.client.build_request("POST", url, content=encode_body(request), headers=_headers(route))
         del request
-        try:
+        with _provider_errors(route):
             async with contextlib.aclosing(await endpoint.client.send(sent, stream=True)) as answer:
                 sent = answer.request = httpx.Request("POST", url)  # without the body: see `stream`
                 if answer.status_code != httpx.codes.OK:
                     raise error_of_response(answer.status_code, answer.headers, await answer.aread(), self._clock())
                 yield answer
-        except (httpx.RequestError, httpx.InvalidURL) as error:
-            raise error_of_transport(error) from error
-        except ProviderError as error:
-            if route.api_key and route.api_key in error.message:
-                raise _without(route.api_key, error) from None
-            raise
 
     def _endpoint(self, route: Route) -> "_Endpoint":
         endpoint = self._endpoints.get(route)
@@ -151,6 +154,19 @@ def _headers(route: Route) -> dict[str, str]:
     return {"x-goog-api-key": route.api_key, "content-type": "application/json", "accept-encoding": "identity"}
 
 
+@contextlib.contextmanager
+def _provider_errors(route: Route) -> Iterator[None]:
+    """Turn what goes wrong into ProviderErrors, without the route's key."""
+    try:
+        yield
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        raise error_of_transport(error) from error
+    except ProviderError as error:
+        if route.api_key and route.api_key in error.message:
+            raise _without(route.api_key, error) from None
+        raise
+
+
 def _without(secret: str, error: ProviderError) -> ProviderError:
     message = error.message.replace(secret, "[api key]")
-    return ProviderError(error.code, message, error.status, error.retryable, error.retry_after)
+    return ProviderError(error.code, message, error.status, error.retryable, error.retry_after, error.doubts_key)

@@ -1,19 +1,15 @@
 """One cheap request, to see whether a route works and what it speaks."""
 
-import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from pyreqwest.exceptions import PyreqwestError
 
+from genqueue_worker.providers.connections import ConnectionPool, PoolOptions
 from genqueue_worker.providers.gemini_errors import error_of_response
+from genqueue_worker.providers.http2 import ConnectionOptions
 from genqueue_worker.providers.seam import Route
-from genqueue_worker.providers.transport import ConnectionOptions, ConnectionTransport
-
-#: Seconds a connection has to be gone for good.
-_GRACE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +36,9 @@ async def probe(route: Route, timeout: float) -> Probe:
     began = time.monotonic()
     try:
         answer = await _ask(route, timeout)
-    except (httpx.RequestError, httpx.InvalidURL, PyreqwestError, OSError) as error:
+    except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
         return Probe(reached=False, status=None, protocol="", seconds=time.monotonic() - began, problem=str(error))
-    finally:
-        # pyreqwest's thread drops the request a moment later; an interpreter that ends meanwhile aborts.
-        await asyncio.sleep(_GRACE)
-    seconds, status = time.monotonic() - began - _GRACE, answer.status_code
+    seconds, status = time.monotonic() - began, answer.status_code
     problem = ""
     if answer.is_error:
         problem = error_of_response(status, answer.headers, answer.content, time.time()).message
@@ -67,5 +60,5 @@ def connect(route: Route, timeout: float) -> httpx.AsyncClient:
     """
     authority = Path(route.ca_file).read_bytes() if route.ca_file is not None else None
     options = ConnectionOptions(connect_timeout=timeout, read_timeout=timeout, ca_pem=authority)
-    transport = ConnectionTransport(options)
+    transport = ConnectionPool(PoolOptions(options, warm_connections=1, max_connections=1))
     return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113 - the connection keeps time

@@ -94,6 +94,14 @@ class Provider(Protocol):
         ...
 
 
+class Prover(Protocol):
+    """Tell whether a route's key is accepted."""
+
+    async def prove(self, route: Route) -> None:
+        """Make a request that is surely right; raises ProviderError."""
+        ...
+
+
 _request_decoder = msgspec.json.Decoder(ProviderRequest)
 
 

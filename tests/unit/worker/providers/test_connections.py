@@ -7,6 +7,7 @@ import pytest
 
 from genqueue_worker.providers import connections
 from genqueue_worker.providers.connections import ConnectionPool, PoolCounters, PoolOptions
+from genqueue_worker.providers.streams import Unprocessed
 
 
 class Streams(httpx.AsyncByteStream):
@@ -22,17 +23,24 @@ class Streams(httpx.AsyncByteStream):
 class Connection:
     """A connection that answers at once, or fails."""
 
-    def __init__(self, options):
-        self.requests, self.closed, self.abandoned = 0, False, 0
+    def __init__(self, url, options, on_leaving):
+        self.requests, self.closed, self.doubtful, self.allowed = 0, False, False, 100
+        self.gone, self.leave = False, lambda: on_leaving(self)
         self.arrived = asyncio.Event()
         self.opened.append(self)
 
-    async def handle_async_request(self, request):
+    def capacity(self, limit):
+        """Return what the server allows."""
+        return min(limit, self.allowed)
+
+    async def send(self, request):
         """Answer after every other task had its turn, so that racing requests meet."""
         self.requests += 1
         await asyncio.sleep(0)
         if request.url.path == "/fail":
             raise httpx.ReadError("why")
+        if request.url.path == "/refuse" or (request.url.path == "/refuse-first" and self is self.opened[0]):
+            raise Unprocessed("refused")
         if request.url.path == "/never":
             self.arrived.set()
             await asyncio.Event().wait()
@@ -47,7 +55,8 @@ class Connection:
 def opened(monkeypatch):
     """Replace the connections; return those opened."""
     Connection.opened = []
-    monkeypatch.setattr(connections, "ConnectionTransport", Connection)
+    monkeypatch.setattr(connections, "Connection", Connection)
+    monkeypatch.setattr(connections, "_PAUSES", (0.0, 0.0, 0.0))
     return Connection.opened
 
 
@@ -86,7 +95,7 @@ async def test_a_full_pool_refuses_in_time_and_says_so(opened):
     """A request beyond the last connection's room would wait in silence."""
     own = pool(max_connections=1, place_timeout=0.05)
     held = [await own.handle_async_request(request()) for _ in range(3)]
-    with pytest.raises(httpx.PoolTimeout, match="all 1 connections hold 3 streams; raise max_connections"):
+    with pytest.raises(httpx.PoolTimeout, match=r"all 1 connections hold 3 streams, .*; raise max_connections"):
         await own.handle_async_request(request())
     await held[0].aclose()
     assert (await own.handle_async_request(request())).status_code == 200
@@ -119,14 +128,84 @@ async def test_a_stream_is_counted_until_it_is_closed_and_once(opened):
     assert own.counters() == PoolCounters(connections=1, live_streams=0, requests=3)
 
 
-async def test_abandoned_streams_take_room(opened):
-    """A stream nobody waits for is still one of the server's hundred."""
-    own = pool(max_connections=1, place_timeout=0.05)
+async def test_a_server_that_allows_fewer_streams_is_heeded(opened):
+    """What does not fit any more goes to another connection."""
+    own = pool()
     await own.handle_async_request(request())
-    opened[0].abandoned = 2
-    assert own.counters() == PoolCounters(connections=1, live_streams=1, requests=1, abandoned_streams=2)
-    with pytest.raises(httpx.PoolTimeout):
+    opened[0].allowed = 1
+    await own.handle_async_request(request())
+    assert [connection.requests for connection in opened] == [1, 1]
+
+
+async def test_a_connection_that_leaves_gets_no_more_requests(opened):
+    """Its streams are still counted; it is no connection of the pool's any more, and closed with it."""
+    own = pool()
+    response = await own.handle_async_request(request())
+    opened[0].leave()
+    await own.handle_async_request(request())
+    assert [connection.requests for connection in opened] == [1, 1]
+    assert own.counters() == PoolCounters(connections=1, live_streams=2, requests=2)
+    await response.aclose()
+    await own.aclose()
+    assert [connection.closed for connection in opened] == [True, True]
+
+
+async def test_a_connection_kept_from_the_start_is_replaced_when_it_lasted(opened, monkeypatch):
+    """One that ended after long is replaced at once; one that ended young, by the next request."""
+    own = pool()
+    await own.warm(request)
+    opened[0].leave()
+    assert len(opened) == 2
+    monkeypatch.setattr(connections, "_LASTING", -1.0)
+    opened[1].leave()
+    assert (len(opened), own.counters().connections) == (3, 1)
+    await own.aclose()
+    opened[2].leave()
+    assert len(opened) == 3
+
+
+async def test_a_connection_in_doubt_is_the_last_choice(opened):
+    """A request goes elsewhere as long as there is an elsewhere."""
+    own = pool(max_connections=2)
+    await own.handle_async_request(request())
+    opened[0].doubtful = True
+    await own.handle_async_request(request())
+    assert [connection.requests for connection in opened] == [1, 1]
+    opened[1].doubtful = True
+    await own.handle_async_request(request())
+    assert len(opened) == 2
+
+
+async def test_what_the_server_did_nothing_about_is_sent_again_elsewhere(opened):
+    """A refused stream is tried on another connection; it is one request of its caller's."""
+    own = pool()
+    assert (await own.handle_async_request(request("/refuse-first"))).status_code == 200
+    assert own.counters() == PoolCounters(connections=2, live_streams=1, requests=2, resent=1)
+
+
+async def test_a_server_that_refuses_everything_is_not_asked_for_ever(opened):
+    """After four times the refusal is the caller's to see."""
+    own = pool(max_connections=1)
+    with pytest.raises(Unprocessed):
+        await own.handle_async_request(request("/refuse"))
+    assert own.counters() == PoolCounters(connections=1, live_streams=0, requests=4, resent=3)
+
+
+async def test_each_server_has_connections_of_its_own(opened):
+    """An address elsewhere, as an upload may have one, takes no place of the others."""
+    own = pool(max_connections=1)
+    for url in ("https://x/", "https://y/", "https://x:8443/", "https://x/"):
+        await own.handle_async_request(httpx.Request("GET", url))
+    assert [connection.requests for connection in opened] == [2, 1, 1]
+
+
+async def test_a_closed_pool_opens_nothing(opened):
+    """A request that comes too late is told so."""
+    own = pool()
+    await own.aclose()
+    with pytest.raises(httpx.ConnectError, match="closed by us"):
         await own.handle_async_request(request())
+    assert opened == []
 
 
 async def test_warm_ups_that_race_open_what_is_needed(opened):

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from genqueue_worker.providers.errors import ProviderError
-from genqueue_worker.providers.gemini_errors import error_of_response, error_of_transport, parse_retry_after
+from genqueue_worker.providers.gemini_errors import error_of, error_of_response, error_of_transport, parse_retry_after
 
 NOW = 1_700_000_000.0
 
@@ -40,7 +40,21 @@ def test_a_status_decides_whether_the_same_request_may_succeed_later(status):
         ({"retry-after": "soon"}, [], None),
         ({"retry-after": "7"}, [retry_info("34.074824224s")], 34.074824224),
         ({"retry-after": "7"}, [retry_info("later")], 7.0),
+        ({"retry-after": "2.5"}, [], 2.5),
+        ({"retry-after": "-7"}, [], None),
         ({}, [retry_info(None)], None),
+        ({}, [retry_info("0.25s")], 0.25),
+        ({}, [retry_info("1.5s")], 1.5),
+        ({"retry-after": "7"}, [retry_info("0s")], 7.0),
+        ({}, [retry_info("nans")], None),
+        ({}, [retry_info("-3s")], None),
+        ({}, [retry_info("999999999999999s")], 999999999999999.0),
+        ({}, [retry_info("9" * 400 + "s")], None),
+        ({}, [retry_info({"seconds": "3", "nanos": 250_000_000})], 3.25),
+        ({}, [retry_info({"nanos": 500_000_000})], 0.5),
+        ({}, [retry_info({"seconds": True})], None),
+        ({}, [{"error": {"details": [retry_info("9s")]}}], 9.0),
+        ({}, ["a sentence", retry_info("4s")], 4.0),
     ],
 )
 def test_when_to_come_again_is_read_from_the_body_and_else_from_the_header(headers, details, seconds):
@@ -66,6 +80,56 @@ def test_an_error_in_a_list_is_read():
         error_of_response(403, {}, b"[" + google_error(403, "PERMISSION_DENIED") + b"]", NOW).code
         == "PERMISSION_DENIED"
     )
+
+
+def test_an_error_quoted_in_a_message_says_when_to_come_again():
+    """A front end of Google's puts the error of the one behind it, as JSON, into its own message."""
+    inner = google_error(429, "RESOURCE_EXHAUSTED", retry_info("12.5s")).decode()
+    outer = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": f"got status: 429. {inner}"}}
+    assert error_of_response(429, {}, json.dumps(outer).encode(), NOW).retry_after == 12.5
+    for broken in ("} {", "{", "{]}", "{" * 5000 + "}"):
+        outer["error"]["message"] = broken
+        assert error_of_response(429, {}, json.dumps(outer).encode(), NOW).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retryable"),
+    [
+        ({"code": 429}, 429, True),
+        ({"code": "503"}, 503, True),
+        ({"status": "RESOURCE_EXHAUSTED"}, 429, True),
+        ({"status": "UNAVAILABLE"}, 503, True),
+        ({"status": "INTERNAL"}, 500, True),
+        ({"status": "DEADLINE_EXCEEDED"}, 504, True),
+        ({"status": "INVALID_ARGUMENT"}, 400, False),
+        ({"status": "PERMISSION_DENIED", "code": None}, 403, False),
+        ({"status": "NEWS", "message": "what?"}, None, True),
+        ({}, None, True),
+        ("overloaded", None, True),
+    ],
+)
+def test_an_error_in_a_stream_says_its_status_itself(error, status, retryable):
+    """By its number, or else by Google's word; what says neither broke off in the middle, and may pass."""
+    found = error_of([{"error": error}])
+    assert (found.status, found.retryable) == (status, retryable)
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "reason", "doubted"),
+    [
+        (400, "INVALID_ARGUMENT", "API_KEY_INVALID", True),
+        (400, "INVALID_ARGUMENT", "FIELD_INVALID", False),
+        (400, "FAILED_PRECONDITION", "", True),
+        (401, "UNAUTHENTICATED", "", True),
+        (403, "PERMISSION_DENIED", "", True),
+        (404, "NOT_FOUND", "", False),
+        (429, "RESOURCE_EXHAUSTED", "", False),
+    ],
+)
+def test_a_refusal_that_may_be_the_keys_is_told_from_the_requests(status, word, reason, doubted):
+    """A key nobody gave out has status 400, as a wrong request has; ErrorInfo tells them apart."""
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}
+    assert error_of_response(status, {}, google_error(status, word, info), NOW).doubts_key is doubted
 
 
 def request_errors(kind=httpx.RequestError):
@@ -106,12 +170,7 @@ def test_retry_after_without_a_header():
 
 def test_an_error_keeps_its_fields_on_its_way_through_a_pipe():
     """Celery may pickle it; what it prints has code, status and message."""
-    error = pickle.loads(pickle.dumps(ProviderError("CODE", "why", 429, True, 1.5)))  # noqa: FBT003
+    error = pickle.loads(pickle.dumps(ProviderError("CODE", "why", 429, True, 1.5, True)))  # noqa: FBT003
     assert str(error) == "CODE (HTTP 429): why"
-    assert (error.code, error.message, error.status, error.retryable, error.retry_after) == (
-        "CODE",
-        "why",
-        429,
-        True,
-        1.5,
-    )
+    assert (error.code, error.message, error.status, error.retryable) == ("CODE", "why", 429, True)
+    assert (error.retry_after, error.doubts_key) == (1.5, True)

@@ -132,3 +132,22 @@ async def test_a_warm_up_asks_for_little(provider):
     assert await own.warm(ROUTE) is True
     assert str(own.asked[0].url) == "https://gemini.test/v1beta/models?pageSize=1"
     assert own.asked[0].headers["x-goog-api-key"] == "secret-key"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (httpx.Response(403, json={"error": {"code": 403, "message": "secret-key leaked", "status": "WHY"}}), 403),
+        (httpx.ConnectError("refused"), None),
+    ],
+)
+async def test_a_trial_of_the_key_says_how_it_was_refused(provider, answer, status):
+    """In the provider's words, without the key; a key that is accepted says nothing."""
+    own = provider(answer)
+    with pytest.raises(ProviderError) as raised:
+        await own.prove(ROUTE)
+    assert raised.value.status == status
+    assert "secret-key" not in str(raised.value)
+    accepted = provider(httpx.Response(200, json={"models": []}))
+    await accepted.prove(ROUTE)
+    assert (accepted.asked[0].method, accepted.asked[0].url.path) == ("GET", "/v1beta/models")

@@ -44,6 +44,40 @@ def test_an_answer_that_ends_without_a_reason_is_truncated(chunks):
     assert (error.code, error.retryable) == ("truncated_stream", True)
 
 
+PRETTY = b"""{
+  "error": {
+    "code": 429,
+    "message": "slow down",
+    "status": "RESOURCE_EXHAUSTED",
+    "details": [
+      {
+        "@type": "type.googleapis.com/google.rpc.RetryInfo",
+        "retryDelay": "0.25s"
+      }
+    ]
+  }
+}
+"""
+
+
+def test_when_to_come_again_is_read_from_an_error_in_the_body():
+    """Spread over lines or in one, bare or as an event."""
+    one_line = b"data: " + PRETTY.replace(b"\n", b"") + b"\n\n"
+    for body in (PRETTY, b"[" + PRETTY + b"]", PRETTY.replace(b"\n", b"\r\n"), one_line):
+        _, error = read(FIRST + body)
+        assert (error.code, error.retryable, error.retry_after) == ("RESOURCE_EXHAUSTED", True, 0.25)
+
+
+@pytest.mark.parametrize(
+    "page", [b"<html>\n<h1>502: Bad Gateway</h1>\n</html>\n", b"upstream connect error\n", b"\xff\xfe"]
+)
+def test_a_proxys_page_in_the_body_is_a_cut(page):
+    """Whoever wrote it, the answer did not end; it may be tried again."""
+    for chunks in ([page], [FIRST, page]):
+        _, error = read(*chunks)
+        assert (error.code, error.retryable) == ("truncated_stream", True)
+
+
 @pytest.mark.parametrize("error_event", [b"data: " + ERROR + b"\n\n", ERROR, IN_A_LIST])
 def test_an_error_in_the_body_comes_after_what_came_before_it(error_event):
     """A 429 inside the body, as an event or bare, is raised with its code once the text before it was given."""
