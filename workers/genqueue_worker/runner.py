@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from redis.exceptions import RedisError
 
 from genqueue import ledger
 from genqueue.ledger import Claim, Claimed, Publication, Refusal, Settled, Settlement
 from genqueue_worker import cancellation, trace
-from genqueue_worker.attempt import Attempt, new_run, new_token
-from genqueue_worker.cancellation import CLEANUP_GRACE
-from genqueue_worker.documents import sealed, take_request
+from genqueue_worker.attempt import Attempt, Clock, new_token
+from genqueue_worker.cancellation import CLEANUP_GRACE, through
+from genqueue_worker.documents import Unreadable, sealed
+from genqueue_worker.generation import generate
+from genqueue_worker.outage import is_passing
 from genqueue_worker.outcome import (
     Cancelled,
     Failed,
@@ -25,22 +26,21 @@ from genqueue_worker.outcome import (
     Outcome,
     Refused,
     Retry,
-    Succeeded,
     Unsent,
     back_off,
     settlement,
 )
 from genqueue_worker.providers.errors import ProviderError
-from genqueue_worker.transcript import Transcript
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from genqueue.scripts import Call
     from genqueue_worker.runtime import Runtime
+    from genqueue_worker.solo import Solo
 
-T = TypeVar("T")
+    Work = Callable[[Runtime, Attempt, Clock], Coroutine[Any, Any, Outcome]]
 
 log = logging.getLogger("genqueue.attempt")
 
@@ -50,42 +50,79 @@ RETRY: Final = 0.2
 #: Seconds a claim is tried; afterwards the message counts as lost, and the sweep publishes it again.
 CLAIM_PATIENCE: Final = 30.0
 
-#: Seconds a settlement is tried; afterwards the flight is left to its lease.
-SETTLE_PATIENCE: Final = 60.0
+#: Seconds a settlement is tried while the server is away, or while it refuses it; then the flight is left to its lease.
+#: What was paid for counts for as long as nobody else took the flight, and after an outage every lease has a term more.
+SETTLE_PATIENCE: Final = 3600.0
+REFUSED_PATIENCE: Final = 60.0
+
+#: What the ledger makes of a flight that is handed back.
+HANDED_BACK: Final = "queued"
+
+#: Code of a stored request that cannot be opened or decoded.
+UNREADABLE: Final = "payload_unreadable"
+
+#: Tries of a request that no key here opens: another worker may have it.
+KEY_TRIES: Final = 3
 
 
 async def run(runtime: Runtime, flight: str, stamp: int) -> str:
     """Run the flight a message names; returns its outcome in a word, for Celery and Flower."""
-    claimed = await claim(runtime, flight, stamp)
-    if isinstance(claimed, Refusal):
-        return claimed.reason
-    attempt = claimed
+    claimed = await claim(runtime, flight, stamp, alone=False)
+    if not isinstance(claimed, Refusal):
+        return await carried(runtime, claimed)
+    if claimed.reason == "suspect" and runtime.solo is not None:
+        return await suspected(runtime, runtime.solo, flight, stamp)
+    return claimed.reason
+
+
+async def suspected(runtime: Runtime, solo: Solo, flight: str, stamp: int) -> str:
+    """Run a flight in a process of its own; end it here, unasked, while the provider refuses this worker's key."""
+    access = runtime.access
+    if access is not None and access.refusal is not None:
+        claimed = await claim(runtime, flight, stamp, alone=True)
+        return claimed.reason if isinstance(claimed, Refusal) else await carried(runtime, claimed, unasked)
+
+    async def settled() -> str | None:
+        claimed = await claim(runtime, flight, stamp, alone=False)
+        if isinstance(claimed, Refusal):
+            return None if claimed.reason == "suspect" else claimed.reason
+        return await carried(runtime, claimed)
+
+    outcome = await solo.run(flight, stamp, settled)
+    if outcome == HANDED_BACK and access is not None:
+        await access.try_key()  # nobody had told it to: the key may be refused, which is seen there alone
+    return outcome
+
+
+async def carried(runtime: Runtime, attempt: Attempt, work: Work | None = None) -> str:
+    """Carry an attempt to its end, by default by asking the provider, and return what the ledger made of it."""
     clock = Clock(attempt)
     facts = attempt.facts
     with (
-        trace.following(facts.traceparent, flight=flight, attempt=facts.attempt, lane=facts.lane),
+        trace.following(facts.traceparent, flight=attempt.flight, attempt=facts.attempt, lane=facts.lane),
         runtime.leases.hold(attempt),
     ):
-        outcome, cut = await concluded(runtime, attempt, clock)
+        outcome, cut = await concluded(runtime, attempt, clock, work or attempted)
         trace.note(outcome=word(outcome))
         settled = await settle(runtime, attempt, outcome)
     await runtime.cargo.let_go(attempt)
     report(attempt, outcome, settled, clock)
+    runtime.telemetry.times(attempt.lane, facts.attempt == 1, clock, settled)
     if cut is not None:
         raise cut
     return "refused" if settled is None else settled.status
 
 
-async def claim(runtime: Runtime, flight: str, stamp: int) -> Attempt | Refusal:
-    """Take the flight, or learn why not."""
+async def claim(runtime: Runtime, flight: str, stamp: int, *, alone: bool) -> Attempt | Refusal:
+    """Take the flight, alone in its process or beside others, or learn why not."""
     token = new_token()
-    wish = Claim(flight, token, stamp, runtime.inbox, runtime.leases.lengths)
+    wish = Claim(flight, token, stamp, runtime.inbox, runtime.leases.lengths, alone=alone)
     try:
         reply = await _ask(runtime, ledger.claim(runtime.keys, wish), CLAIM_PATIENCE)
     except asyncio.CancelledError:
         # The claim is on its way, and may be granted to a token that nobody holds.
         with suppress(RedisError, OSError):
-            await _through(_tell(runtime, settlement(cut_off(), Unsent(flight, token, 1)), CLEANUP_GRACE))
+            await through(_tell(runtime, settlement(cut_off(), Unsent(flight, token, 1)), CLEANUP_GRACE))
         raise
     answer = ledger.parse_claim(reply)
     if isinstance(answer, Refusal):
@@ -96,12 +133,12 @@ async def claim(runtime: Runtime, flight: str, stamp: int) -> Attempt | Refusal:
     return Attempt(flight, token, facts, answer.lane, task, written=answer.written, stored=answer.request)
 
 
-async def concluded(runtime: Runtime, attempt: Attempt, clock: Clock) -> tuple[Outcome, asyncio.CancelledError | None]:
+async def concluded(
+    runtime: Runtime, attempt: Attempt, clock: Clock, work: Work
+) -> tuple[Outcome, asyncio.CancelledError | None]:
     """Return how the attempt ended, and the cancellation to raise again once that is settled."""
     try:
-        return await generate(runtime, attempt, clock), None
-    except ProviderError as error:
-        return judge(error, attempt.facts, runtime.chance), None
+        return await work(runtime, attempt, clock), None
     except asyncio.CancelledError as cut:
         if attempt.refused:
             attempt.task.uncancel()  # our own: the token is void
@@ -113,53 +150,42 @@ async def concluded(runtime: Runtime, attempt: Attempt, clock: Clock) -> tuple[O
         return Retry("internal_error", "the worker failed; its log says how", delay), None
 
 
-async def generate(runtime: Runtime, attempt: Attempt, clock: Clock) -> Outcome:
-    """Stream the answer from the provider into the flight's events; raises ProviderError."""
-    codec, route, courier = runtime.codec, runtime.route, runtime.courier
-    request, laden = await take_request(codec, attempt)
-    route.admit(request)
-    courier.write(attempt, [{"type": "started", "route": route.name, "model": request.model, "run": new_run()}])
-    transcript = Transcript(request.model)
-    provider = runtime.provider
-    answer = runtime.cargo.stream(attempt, request, provider, route) if laden else provider.stream(request, route)
-    async with aclosing(answer) as chunks:
-        del request  # a large one would stay in memory until the answer's end
-        async for chunk in chunks:
-            entries = transcript.take(chunk)
-            if entries:
-                clock.first_entry()
-                courier.write(attempt, [codec.seal_entry(entry) for entry in entries] if codec.seals else entries)
-    if transcript.block_reason is not None:
-        feedback = _json(transcript.prompt_feedback())
-        reason = f"the provider refused the prompt: {transcript.block_reason}"
-        return Failed("prompt_blocked", reason, detail={"prompt_feedback": feedback})
-    return success(attempt, transcript, clock)
+async def attempted(runtime: Runtime, attempt: Attempt, clock: Clock) -> Outcome:
+    """Generate, unless the provider refuses this worker's key; return what the answer or its error comes to."""
+    facts = attempt.facts
+    try:
+        return await bar(runtime, attempt) or await generate(runtime, attempt, clock)
+    except Unreadable as error:
+        return unreadable(error, facts, runtime.chance)
+    except ProviderError as error:
+        if error.doubts_key and not clock.ttft:
+            return await refused_key(runtime, error, facts)
+        return judge(error, facts, runtime.chance)
 
 
-def success(attempt: Attempt, transcript: Transcript, clock: Clock) -> Succeeded:
-    """Return the outcome of a whole answer."""
-    usage, timings = transcript.usage(), clock.timings()
-    finish_reason = transcript.finish_reason or ""
-    result = {
-        "v": 1,
-        "text": transcript.text,
-        "content": transcript.content(),
-        "candidate": transcript.candidate(),
-        "prompt_feedback": transcript.prompt_feedback(),
-        "finish_reason": finish_reason,
-        "usage": usage,
-        "model": transcript.model,
-        "attempts": attempt.facts.attempt,
-        "timings": timings,
-    }
-    completed = {
-        "finish_reason": finish_reason,
-        "usage": _json(usage),
-        "timings": _json(timings),
-        "model": transcript.model,
-        "source": "live",
-    }
-    return Succeeded(msgspec.json.encode(result), completed, transcript.replay())
+async def unasked(runtime: Runtime, attempt: Attempt, _: Clock) -> Outcome:
+    """Return what an attempt ends with that the key does not allow, and that may not run in this process either."""
+    return await bar(runtime, attempt) or Interrupted()
+
+
+async def bar(runtime: Runtime, attempt: Attempt) -> Outcome | None:
+    """Return what an attempt ends with while the provider refuses this worker's key; None while it does not."""
+    barred = await runtime.access.bar(attempt.lane) if runtime.access is not None else None
+    if barred is None:
+        return None
+    return Interrupted() if barred.retryable else Failed(barred.code, barred.message, retryable=True)
+
+
+async def refused_key(runtime: Runtime, error: ProviderError, facts: Claimed) -> Outcome:
+    """Return the outcome of a refusal that may be the key's: then the flight is for others, and it was no try."""
+    verdict = await runtime.access.doubt(error) if runtime.access is not None else "unknown"
+    match verdict:
+        case "refused":
+            return Interrupted()
+        case "taken":
+            return judge(error, facts, runtime.chance)
+        case _:
+            return Retry(error.code, error.message, back_off(facts.tries, error.retry_after, runtime.chance))
 
 
 def judge(error: ProviderError, facts: Claimed, chance: random.Random) -> Outcome:
@@ -167,6 +193,13 @@ def judge(error: ProviderError, facts: Claimed, chance: random.Random) -> Outcom
     if error.retryable:
         return Retry(error.code, error.message, back_off(facts.tries, error.retry_after, chance))
     return Failed(error.code, error.message)
+
+
+def unreadable(error: Unreadable, facts: Claimed, chance: random.Random) -> Outcome:
+    """Return the outcome of a request nobody can send: a dead letter, after some tries if others may have its key."""
+    if error.elsewhere and facts.tries < KEY_TRIES:
+        return Retry(UNREADABLE, str(error), back_off(facts.tries, None, chance))
+    return Failed(UNREADABLE, str(error), retryable=True)
 
 
 def cut_off() -> Outcome:
@@ -186,32 +219,36 @@ async def settle(runtime: Runtime, attempt: Attempt, outcome: Outcome) -> Settle
     Goes on through a cancellation: what was paid for is not thrown away by a shutdown.
     """
     if isinstance(outcome, Refused):
+        runtime.telemetry.attempt(attempt.lane, outcome, None)
         return None
     attempt.settling = True
-    return await _through(_settle(runtime, attempt, outcome))
-
-
-async def _through(work: Coroutine[Any, Any, T]) -> T:
-    """Do something to its end, and only then let a cancellation that came meanwhile take effect."""
-    doing = asyncio.ensure_future(work)
-    cut: asyncio.CancelledError | None = None
-    while not doing.done():
-        try:
-            await asyncio.shield(doing)
-        except asyncio.CancelledError as cancelled:
-            cut = cancelled
-    if cut is not None:
-        doing.exception()  # taken note of: the cancellation is what counts
-        raise cut
-    return doing.result()
+    return await through(_settle(runtime, attempt, outcome))
 
 
 async def _settle(runtime: Runtime, attempt: Attempt, outcome: Outcome) -> Settled | None:
     while True:
-        settled = await _tell(runtime, settlement(outcome, attempt.unsent()), SETTLE_PATIENCE)
+        unsent = attempt.unsent()
+        if await _appended(runtime, attempt, unsent):
+            continue
+        settled = await _tell(runtime, settlement(outcome, unsent), SETTLE_PATIENCE)
         if settled is None or settled.status != "gap":
+            runtime.telemetry.attempt(attempt.lane, outcome, settled)
             return settled
         attempt.written = settled.written or 0
+
+
+async def _appended(runtime: Runtime, attempt: Attempt, unsent: Unsent) -> bool:
+    """Write a slice of the last entries where one call cannot carry all; return whether there is more to send."""
+    part = ledger.first_slice(unsent.entries)
+    if len(part) == len(unsent.entries):
+        return False
+    call = ledger.append(runtime.keys, unsent.flight, unsent.token, unsent.first, part)
+    appended = ledger.parse_append(await _ask(runtime, call, SETTLE_PATIENCE))
+    if appended.status in {"refused", "gone"}:
+        attempt.drop()  # the settlement says what became of the flight
+        return True
+    attempt.written = appended.written
+    return True
 
 
 async def _tell(runtime: Runtime, told: Settlement | None, patience: float) -> Settled | None:
@@ -227,13 +264,13 @@ async def _tell(runtime: Runtime, told: Settlement | None, patience: float) -> S
 
 async def _ask(runtime: Runtime, call: Call, patience: float) -> Any:
     """Run a call, again and again while the server is away: every script may be repeated."""
-    give_up = time.monotonic() + patience
+    began = time.monotonic()
     while True:
         try:
             reply = await runtime.courier.ask(call)
         except (RedisError, OSError) as error:
             runtime.away.failed(error)
-            if time.monotonic() >= give_up:
+            if time.monotonic() - began >= (patience if is_passing(error) else min(patience, REFUSED_PATIENCE)):
                 raise
         else:
             runtime.away.worked()
@@ -261,31 +298,3 @@ def report(attempt: Attempt, outcome: Outcome, settled: Settled | None, clock: C
 def word(outcome: Outcome) -> str:
     """Return an outcome in a word, for logs and traces."""
     return type(outcome).__name__.lower()
-
-
-class Clock:
-    """When things happened in one attempt, in seconds.
-
-    Attributes:
-        ttft: from the claim to the first entry with content; 0 before there is one.
-    """
-
-    def __init__(self, attempt: Attempt) -> None:
-        facts = attempt.facts
-        self.ttft = 0.0
-        self._queued = max(0, facts.claimed_ms - facts.created_ms) / 1000
-        self._started = time.monotonic()
-
-    def first_entry(self) -> None:
-        """Note that content came."""
-        if not self.ttft:
-            self.ttft = time.monotonic() - self._started
-
-    def timings(self) -> dict[str, float]:
-        """Return "queued" (submit to claim), "ttft" (claim to first token) and "total" (submit to now)."""
-        total = self._queued + time.monotonic() - self._started
-        return {"queued": round(self._queued, 4), "ttft": round(self.ttft, 4), "total": round(total, 4)}
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
