@@ -7,6 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+#: Module of the Celery app that workers run.
+APP = "genqueue_worker.app"
+
 
 def wait_until(condition, timeout=30.0, what="the condition"):
     """Return the condition's first true value; fails after `timeout` seconds."""
@@ -26,7 +29,7 @@ class WorkerProcess:
     def __init__(self, directory, url, emulator, *, slots=100, arguments=(), **environment):
         self.log_file = Path(directory) / f"worker-{id(self)}.log"
         self.command = [
-            sys.executable, "-m", "celery", "-A", "genqueue_worker.app", "worker",
+            sys.executable, "-m", "celery", "-A", APP, "worker",
             "-c", str(slots), "-l", "INFO", "-n", f"w{id(self)}@%h", *arguments,
         ]  # fmt: skip
         self.environment = {

@@ -19,6 +19,8 @@ SOURCE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 #: The forms of Compose's substitution that the file uses.
 VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?::(?P<form>[-?])(?P<rest>[^}]*))?\})")
 SECRETS = {"GEMINI_API_KEY": "key-of-the-test", "FLOWER_PASSWORD": "password-of-the-test"}
+#: Where each worker tells of its health.
+HEALTH_PORT = SOURCE["x-worker-environment"]["GENQUEUE_HEALTH_PORT"]
 #: What the services print once they started; checking them before would only keep the machine busy.
 STARTED = ("Ready to accept connections", " ready.", "Visit me at")
 
@@ -55,6 +57,15 @@ def quantity(text):
     return int(number) * {"s": 1, "m": 60, "mb": 2**20, "g": 2**30, "gb": 2**30}[unit]
 
 
+def _moved(value, old, new):
+    """Replace a text in every text inside a value."""
+    if isinstance(value, dict):
+        return {key: _moved(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_moved(item, old, new) for item in value]
+    return value.replace(old, new) if isinstance(value, str) else value
+
+
 class Stack:
     """The services as processes on the loopback interface, with nothing in their environment but what Compose gives."""
 
@@ -63,7 +74,9 @@ class Stack:
         self.server = server
         self.ports = {"redis": free_port(), "flower": free_port()}
         self.variables = {**SECRETS, "GENQUEUE_GEMINI_BASE_URL": emulator.url}
-        self.services = self._here(substituted(SOURCE["services"], self.variables))
+        services = self._here(substituted(SOURCE["services"], self.variables))
+        # Containers may all use one port; processes of one machine may not.
+        self.services = {name: _moved(service, HEALTH_PORT, str(free_port())) for name, service in services.items()}
         self.base = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(directory),

@@ -148,6 +148,14 @@ def test_worker_may_drain(name):
     assert quantity(service["stop_grace_period"]) > drain + CLEANUP_GRACE + LIFESPAN_GRACE
 
 
+def test_workers_are_checked_by_their_readiness():
+    """By the page that says whether they work, on the port they are told; it is not published."""
+    for name in WORKERS:
+        service = SOURCE["services"][name]
+        assert f":{service['environment']['GENQUEUE_HEALTH_PORT']}/readyz" in service["healthcheck"]["test"][-1]
+        assert "ports" not in service
+
+
 def test_server_fits_its_container():
     """The image is pinned to a minor version, its data is on a volume, and twice its memory limit fits in."""
     service = SOURCE["services"]["redis"]

@@ -194,6 +194,42 @@ def test_revoke_ends_the_running_job(watched, client):
     assert client.submit("And now?", model=MODEL, lane="high").text(timeout=20)
 
 
+def test_revoke_ends_a_job_wherever_it_is(watched, client):
+    """Streaming, waiting or queued; by an earlier message's id too; Flower says REVOKED; others go on."""
+    emulator = watched.emulator
+    emulator.reset_stats()
+    rule = emulator.fault("status", match="Too busy", status=429, retry_after=60)
+    try:
+        with emulator.paced(tpot=5):
+            waiting = client.submit("Too busy", model=MODEL, lane="high")
+            assert next(event for event in waiting.tail(timeout=20) if event.type == "waiting")
+            running = [client.submit(f"Job {number}", model=MODEL, lane="high") for number in range(SLOTS)]
+            emulator.wait(live_at_least=SLOTS)
+            queued, next_one = [client.submit(f"Later {number}", model=MODEL, lane="high") for number in range(2)]
+            flight = queued.status().flight
+            tasks = [queued.status().task_id, waiting.status().task_id, running[0].status().task_id]
+            for task in (f"{flight}.1", *tasks):
+                watched.post(f"/api/task/revoke/{task}")
+            for job in (queued, waiting, running[0]):
+                with pytest.raises(JobCancelled):
+                    job.result(timeout=5)
+            emulator.wait(cancelled_at_least=1)  # the provider's stream is cut
+            assert first_text(next_one)
+            for task in (tasks[0], tasks[2]):  # the other message was a success: it ended in waiting
+                wait_until(
+                    lambda task=task: watched.get(f"/api/task/info/{task}")["state"] == "REVOKED",
+                    what="REVOKED in Flower",
+                )
+            assert not running[1].status().ended
+            assert queued.status().task_id == tasks[0]  # it was not published again
+            for job in (running[1], next_one):
+                job.cancel()
+            emulator.wait(live_at_most=0)
+    finally:
+        emulator.clear_faults(rule)
+    assert client.submit("And now?", model=MODEL, lane="high").text(timeout=20)
+
+
 def test_pool_grows_and_shrinks(watched, client):
     """Growing the pool starts waiting jobs at once; shrinking it holds the next ones back."""
     emulator = watched.emulator

@@ -40,14 +40,20 @@ def test_stopped_server_is_a_clear_error_soon(own_server):
         assert job.status().state == "queued"
 
 
-def test_wrong_key_fails_with_the_providers_reason(own_emulator, client, start_worker):
-    """A wrong API key fails the job in Google's words after one request: no retry storm."""
-    start_worker(GENQUEUE_GEMINI_API_KEY="wrong-key")
+def test_a_wrong_key_fails_jobs_in_the_providers_words_while_no_other_worker_is_there(
+    own_emulator, client, start_worker
+):
+    """Each is a dead letter, worth a replay; once a worker with a right key is there, no job fails any more."""
+    wrong = start_worker(GENQUEUE_GEMINI_API_KEY="wrong-key", GENQUEUE_KEY_PATIENCE=0.5)
+    assert "access.refused route=gemini code=INVALID_ARGUMENT" in wrong.log()
     own_emulator.reset_stats()
     job = client.submit("hello", model=MODEL)
     with pytest.raises(JobFailed, match="API key not valid") as caught:
         job.result(timeout=30)
     assert caught.value.code == "INVALID_ARGUMENT"
-    assert not caught.value.retryable
-    assert len([request for request in own_emulator.stats()["requests"] if request["method"] == "POST"]) == 1
-    assert "wrong-key" not in str(caught.value)
+    assert caught.value.retryable
+    assert [request for request in own_emulator.stats()["requests"] if request["method"] == "POST"] == []
+    assert "wrong-key" not in str(caught.value) + wrong.log()
+    start_worker()
+    jobs = client.submit_many([{"contents": f"question {n}", "model": MODEL} for n in range(60)])
+    assert [job.result(timeout=30).source for job in jobs] == ["live"] * 60

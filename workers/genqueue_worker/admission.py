@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from celery.exceptions import Reject
 from celery.worker.request import Request
 
 from genqueue import submission
-from genqueue.errors import InvalidRequest, ServerUnavailable, StreamGone, SubmitUncertain
+from genqueue.errors import InvalidRequest, QueueFull, ServerUnavailable, StreamGone, SubmitUncertain
 from genqueue.intake import Intake
 from genqueue.order import order_of
 from genqueue.whereabouts import CELERY
 from genqueue_worker import trace
 from genqueue_worker.outage import Outage
+from genqueue_worker.slots import SLOTS
+from genqueue_worker.transport import UNNOTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +35,9 @@ RETRY: Final = 0.5
 
 #: Seconds a request is tried; then its message goes back into its queue, for any worker.
 PATIENCE: Final = 30.0
+
+#: What may be otherwise soon: a full lane, a server that is away.
+LATER: Final = (QueueFull, ServerUnavailable, SubmitUncertain)
 
 #: What Flower and the log show in place of a request.
 HIDDEN: Final = "(a request)"
@@ -70,10 +76,11 @@ class Admission:
         Raises:
             ValueError: an argument is wrong; builtin, as it goes to whoever sent the message.
             LookupError: the task was admitted before, and its job is done and gone.
-            Reject: the data server is away; the message goes back into its queue.
+            Reject: the data server is away, or the lane is full; the message goes back into its queue.
         """
         try:
-            accepted = await self._submit(read(request, args, kwargs))
+            only_copy = getattr(request, UNNOTED, False) is True
+            accepted = await self._submit(read(request, args, kwargs), inf if only_copy else PATIENCE)
         except InvalidRequest as error:
             raise ValueError(str(error)) from error
         except StreamGone as error:
@@ -82,19 +89,32 @@ class Admission:
         log.info("admission.admitted task=%s job=%s flight=%s", request.id, accepted.job, accepted.flight)
         return {"job_id": accepted.job, "stream_key": stream, "leave_mark": accepted.mark}
 
-    async def _submit(self, order: Order) -> Accepted:
-        give_up = time.monotonic() + PATIENCE
-        while True:
+    async def _submit(self, order: Order, patience: float) -> Accepted:
+        try:
+            accepted = await self._connection.run(submission.submit(order, self._intake))
+        except LATER as error:
+            self._away.failed(error)
+            SLOTS.waiting += 1
+            try:
+                return await self._submit_later(order, error, time.monotonic() + patience)
+            finally:
+                SLOTS.waiting -= 1
+        self._away.worked()
+        return accepted
+
+    async def _submit_later(self, order: Order, error: Exception, give_up: float) -> Accepted:
+        """Try again and again; raises Reject when that was too long."""
+        while (left := give_up - time.monotonic()) > 0:
+            await asyncio.sleep(min(error.retry_after, left) if isinstance(error, QueueFull) else RETRY)
             try:
                 accepted = await self._connection.run(submission.submit(order, self._intake))
-            except (ServerUnavailable, SubmitUncertain) as error:
+            except LATER as again:
+                error = again
                 self._away.failed(error)
-                if time.monotonic() >= give_up:
-                    raise Reject(str(error), requeue=True) from error
             else:
                 self._away.worked()
                 return accepted
-            await asyncio.sleep(RETRY)
+        raise Reject(str(error), requeue=True) from error
 
 
 def read(request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Order:

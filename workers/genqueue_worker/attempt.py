@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,12 +63,45 @@ class Attempt:
         """Number further entries."""
         self._entries.extend(entries)
 
+    @property
+    def behind(self) -> bool:
+        """Whether there are entries that the stream is not known to have."""
+        return self.written < len(self._entries)
+
     def unsent(self) -> Unsent:
         """Return the entries to send, and their numbers."""
         return Unsent(self.flight, self.token, self.written + 1, self._entries[self.written :])
+
+    def drop(self) -> None:
+        """Forget the entries that are not written: nobody may write them any more."""
+        del self._entries[self.written :]
 
     def refuse(self) -> None:
         """Stop the attempt: its token is void, so nothing it writes counts any more."""
         if not self.refused and not self.settling:
             self.refused = True
             self.task.cancel(msg="refused")
+
+
+class Clock:
+    """When things happened in one attempt, in seconds.
+
+    Attributes:
+        ttft: from the claim to the first entry with content; 0 before there is one.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        facts = attempt.facts
+        self.ttft = 0.0
+        self._queued = max(0, facts.claimed_ms - facts.created_ms) / 1000
+        self._started = time.monotonic()
+
+    def first_entry(self) -> None:
+        """Note that content came."""
+        if not self.ttft:
+            self.ttft = time.monotonic() - self._started
+
+    def timings(self) -> dict[str, float]:
+        """Return "queued" (submit to claim), "ttft" (claim to first token) and "total" (submit to now)."""
+        total = self._queued + time.monotonic() - self._started
+        return {"queued": round(self._queued, 4), "ttft": round(self.ttft, 4), "total": round(total, 4)}

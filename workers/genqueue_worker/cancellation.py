@@ -1,9 +1,15 @@
-"""Why a running task was cancelled, for the coroutine that gets the CancelledError."""
+"""Why a running task was cancelled, for the coroutine that gets the CancelledError, and what it does in spite of it."""
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
 
 Reason = Literal["shutdown", "revoked", "soft", "hard"]
 
@@ -40,3 +46,18 @@ def reason() -> Reason | None:
     """
     cancellation = current.get()
     return cancellation.reason if cancellation is not None else None
+
+
+async def through(work: Coroutine[Any, Any, T]) -> T:
+    """Do something to its end, and only then let a cancellation that came meanwhile take effect."""
+    doing = asyncio.ensure_future(work)
+    cut: asyncio.CancelledError | None = None
+    while not doing.done():
+        try:
+            await asyncio.shield(doing)
+        except asyncio.CancelledError as cancelled:
+            cut = cancelled
+    if cut is not None:
+        doing.exception()  # taken note of: the cancellation is what counts
+        raise cut
+    return doing.result()

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from genqueue.errors import BlobsUnavailable, PayloadUnreadable
 from genqueue.payload.blobs import BlobReference
 from genqueue.request.contents import inline_parts
+from genqueue_worker.documents import Unreadable
 from genqueue_worker.providers.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Cargo:
         """Yield the answer to a request some of whose inline data is in the blob store.
 
         Raises:
-            ProviderError: the provider's, or `blob_missing`, `blobs_unavailable`, `payload_unreadable`.
+            ProviderError: the provider's, or `blob_missing`, `blobs_unavailable`.
+            Unreadable: the request refers to no blob, or no key here opens one.
         """
         inside, files = plan(request, self._inline)
         attempt.blob_folders.update(item.reference.tenant for item in (*inside, *files))
@@ -122,7 +124,7 @@ class Cargo:
         except BlobsUnavailable as error:
             raise ProviderError("blobs_unavailable", str(error), retryable=True) from error
         except PayloadUnreadable as error:
-            raise ProviderError("payload_unreadable", str(error), retryable=True) from error
+            raise Unreadable(str(error), elsewhere=True) from error
         if data is None:
             message = f"inline data of {reference.size} bytes (sha256 {reference.sha256}) is not in the blob store"
             raise ProviderError("blob_missing", message)
@@ -150,11 +152,11 @@ class Item:
 
     @classmethod
     def of(cls, part: dict[str, Any]) -> Item:
-        """Return the item of a part; raises ProviderError when it refers to nothing."""
+        """Return the item of a part; raises Unreadable when it refers to nothing."""
         try:
             return cls(part, msgspec.convert(part["inlineData"]["blob"], BlobReference))
         except msgspec.ValidationError as error:
-            raise ProviderError("invalid_request", f"The stored request refers to no blob: {error}") from error
+            raise Unreadable(f"The stored request refers to no blob: {error}", elsewhere=False) from error
 
     @property
     def mime_type(self) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import MasterDownError, ReadOnlyError, RedisError
 
 from genqueue import ledger, scripts
 from genqueue_worker.outage import Outage
@@ -29,6 +29,17 @@ log = logging.getLogger("genqueue.courier")
 
 #: Seconds between two tries to write while the server is away.
 RETRY = 0.2
+
+#: What a replica answers: its name may lead to the new primary by now, but who is connected stays with it.
+_DEMOTED = (ReadOnlyError, MasterDownError)
+
+
+async def leave_replica(client: redis.asyncio.Redis, replies: Sequence[Any]) -> None:
+    """Close a client's connections, listening ones too, and raise what a replica answered, if that is among replies."""
+    demoted = next((reply for reply in replies if isinstance(reply, _DEMOTED)), None)
+    if demoted is not None:
+        await client.connection_pool.disconnect()
+        raise demoted
 
 
 class Courier:
@@ -78,6 +89,7 @@ class Courier:
         calls = [call for call, _ in asked] + [self._append(attempt) for attempt in dirty]
         try:
             replies = await scripts.arun_many(self._client, calls)
+            await leave_replica(self._client, replies)
         except (RedisError, OSError) as error:
             self._away.failed(error, len(calls))
             for _, future in asked:
@@ -100,7 +112,8 @@ class Courier:
 
     def _append(self, attempt: Attempt) -> Call:
         unsent = attempt.unsent()
-        return ledger.append(self._keys, unsent.flight, unsent.token, unsent.first, unsent.entries)
+        entries = ledger.first_slice(unsent.entries)
+        return ledger.append(self._keys, unsent.flight, unsent.token, unsent.first, entries)
 
     def _take(self, attempt: Attempt, reply: object) -> bool:
         """Take note of what became of an attempt's entries; returns whether the server was ready for them."""
@@ -112,7 +125,10 @@ class Courier:
         appended = ledger.parse_append(reply)
         match appended.status:
             case "ok":
+                advanced = appended.written > attempt.written
                 attempt.written = appended.written
+                if advanced and attempt.behind:  # more than one call carries
+                    self._again([attempt])
             case "gap":  # the server came back with less than it had confirmed
                 attempt.written = appended.written
                 self._again([attempt])

@@ -25,22 +25,40 @@ LARGE: Final = 16 * 1024
 _BLOB: Final = b'"blob":'
 
 
+class Unreadable(Exception):
+    """What is stored cannot be read here.
+
+    Attributes:
+        elsewhere: whether another worker may be able to: it may have the key.
+    """
+
+    def __init__(self, why: str, *, elsewhere: bool) -> None:
+        super().__init__(why)
+        self.elsewhere = elsewhere
+
+
 async def take_request(codec: Codec, attempt: Attempt) -> tuple[ProviderRequest, bool]:
     """Return what to generate, and whether some of its inline data may be in the blob store.
 
     The stored document is let go of: a large one would stay for the whole attempt.
 
     Raises:
-        ProviderError: it is no request, or no key here opens it; another worker may have the key.
+        Unreadable: it is no request, or no key here opens it.
     """
-    stored, attempt.stored = attempt.stored, b""
+    stored, attempt.stored = attempt.stored or b"", b""
     try:
         if len(stored) < LARGE and stored[:1] == b"{":
             return _read(codec, stored)
         return await asyncio.to_thread(_read, codec, stored)
     except PayloadUnreadable as error:
         log.warning("attempt.unreadable flight=%s error=%s; give every worker the keys in use", attempt.flight, error)
-        raise ProviderError("payload_unreadable", str(error), retryable=True) from error
+        raise Unreadable(str(error), elsewhere=True) from error
+    except (ProviderError, RecursionError) as error:
+        why = error.message if isinstance(error, ProviderError) else f"The stored request cannot be read: {error}"
+        log.warning(
+            "attempt.unreadable flight=%s error=%s; it is a dead letter: replay or drop it", attempt.flight, why
+        )
+        raise Unreadable(why, elsewhere=False) from error
 
 
 def _read(codec: Codec, stored: bytes) -> tuple[ProviderRequest, bool]:

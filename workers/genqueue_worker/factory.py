@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import CPendingDeprecationWarning
@@ -14,7 +15,10 @@ from genqueue.dispatch import make_app
 from genqueue.errors import SettingsError
 from genqueue.lanes import LANES, SUBMIT_QUEUE, queues_of
 from genqueue_worker import tasks
+from genqueue_worker.consuming import Watched
 from genqueue_worker.event_batches import EventBatches
+from genqueue_worker.oversight import overseen
+from genqueue_worker.revocation import Revocation, revoker
 from genqueue_worker.runtime import Runtime, running
 from genqueue_worker.settings import STREAMS_PER_CONNECTION
 from genqueue_worker.suitability import check_options, check_queues
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from genqueue.lanes import Lane
     from genqueue_worker.pool import TaskPool
     from genqueue_worker.settings import WorkerSettings
 
@@ -37,6 +42,7 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
     app = make_app(
         settings.broker,
         worker_pool="genqueue_worker.pool:TaskPool",
+        worker_consumer="genqueue_worker.consuming:Consumer",
         worker_concurrency=settings.slots,
         worker_prefetch_multiplier=1,
         # Acknowledged before the claim: the ledger, not the broker, keeps the promise.
@@ -61,6 +67,8 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
     app.conf.broker_transport_options = {
         **app.conf.broker_transport_options,
         "queue_order_strategy": "genqueue_worker.slots:Gate",
+        # Celery's thread waits as long for each answer of a broker that hangs.
+        "socket_timeout": 5.0,
         "visibility_timeout": settings.submit_redelivery,
         "unacked_restore_interval": min(settings.submit_redelivery / 4, RESTORE_INTERVAL),
         "unacked_restore_throttle": 1,
@@ -70,17 +78,27 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
     @asynccontextmanager
     async def lifespan(pool: TaskPool) -> AsyncIterator[None]:
         check_room(pool.limit, settings)
-        async with running(settings) as runtime:
-            live.append(runtime)
-            try:
-                yield
-            finally:
-                live.remove(runtime)
+        with overseen(pool, settings) as oversight:
+            async with running(settings, oversight.telemetry, partial(lanes_of, app)) as runtime:
+                live.append(runtime)
+                oversight.attend(runtime)
+                try:
+                    yield
+                finally:
+                    oversight.attend(None)
+                    live.remove(runtime)
 
     app.genqueue_lifespan = lifespan
-    app.steps["consumer"].add(EventBatches)
+    app.events.dispatcher_cls = "genqueue_worker.event_batches:Dispatcher"
+    app.genqueue_revoke = revoker(lambda: live[0])
+    app.steps["consumer"].update((EventBatches, Revocation, Watched))
     tasks.register(app, lambda: live[0])
     return app
+
+
+def lanes_of(app: Celery) -> tuple[Lane, ...]:
+    """Return the lanes that the app's worker takes jobs of, as `-Q` and remote control have it."""
+    return tuple(lane for lane in LANES if queues_of(lane)[1] in app.amqp.queues.consume_from)
 
 
 def check_room(slots: int, settings: WorkerSettings) -> None:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("genqueue.leases")
 
-#: Seconds between two renewals of every lease.
+#: Seconds between two renewals of every lease, and while they fail: when the server is back, they are the first there.
 RENEWAL = 1.0
+RETRY = 0.2
 
 #: Seconds one wait for a call-off lasts.
 LISTEN = 5.0
@@ -59,13 +60,14 @@ class Leases:
 
     async def renew(self) -> None:
         """Renew every lease each second until cancelled."""
+        renewed = True
         while True:
-            await asyncio.sleep(RENEWAL)
-            held = [attempt for attempt in self._held.values() if not attempt.settling]
-            if held:
-                await self._renew(held)
+            await asyncio.sleep(RENEWAL if renewed else RETRY)
+            renewed = await self._renew([attempt for attempt in self._held.values() if not attempt.settling])
 
-    async def _renew(self, held: list[Attempt]) -> None:
+    async def _renew(self, held: list[Attempt]) -> bool:
+        """Renew leases; returns whether every one was."""
+        renewed = True
         calls = [
             self._courier.ask(ledger.renew(self._keys, attempt.flight, attempt.token, self._lease_ms[attempt.lane]))
             for attempt in held
@@ -73,6 +75,7 @@ class Leases:
         for attempt, reply in zip(held, await asyncio.gather(*calls, return_exceptions=True), strict=True):
             if isinstance(reply, BaseException):
                 self._unrenewed.failed(reply)
+                renewed = False
                 continue
             self._unrenewed.worked()
             lane = ledger.parse_renew(reply)
@@ -80,6 +83,7 @@ class Leases:
                 attempt.refuse()
             else:
                 attempt.lane = lane
+        return renewed
 
     async def listen(self, channel: str) -> None:
         """Stop attempts that are called off on the worker's channel, until cancelled.

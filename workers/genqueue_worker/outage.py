@@ -5,12 +5,27 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
+
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
 #: Seconds within which what fails and works by turns is not said again.
 QUIET: Final = 10.0
+
+
+#: How a server refuses what it may take later: its disk or memory is full, replicas or parts of a cluster are missing,
+#: a script holds it up, somebody may put its users right.
+_PASSING: Final = (ReadOnlyError, OutOfMemoryError, NoPermissionError)
+_PASSING_CODES: Final = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+
+
+def is_passing(error: Exception) -> bool:
+    """Return whether the same command may work later: the server is away or in trouble, not the command wrong."""
+    if not isinstance(error, ResponseError) or isinstance(error, _PASSING):
+        return True
+    return str(error).startswith(_PASSING_CODES)
 
 
 class Outage:
@@ -21,6 +36,9 @@ class Outage:
         failing, working: the events' names, e.g. "courier.away" and "courier.back".
         advice: what it means and what to do, for the first line.
         clock: returns seconds.
+
+    Attributes:
+        count: outages so far, said or not.
     """
 
     def __init__(
@@ -36,6 +54,7 @@ class Outage:
         self._working = working
         self._advice = advice
         self._clock = clock
+        self.count = 0
         self._failures = 0
         self._since = 0.0
         self._said: float | None = None
@@ -46,6 +65,7 @@ class Outage:
         now = self._clock()
         if not self._failures:
             self._since = now
+            self.count += 1
         self._failures += count
         if not self._is_said and (self._said is None or now - self._said >= QUIET):
             self._is_said, self._said = True, now

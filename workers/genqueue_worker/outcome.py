@@ -22,6 +22,14 @@ MAX_TOLD = 86_400.0
 #: Back-off before the second try, in seconds; doubled for each further one.
 FIRST_DELAY = 1.0
 
+#: How many waits begin anywhere down to nothing.
+FULL_JITTERS = 4
+
+#: Jitter on top of a told moment: a share of the wait, and its bounds in seconds.
+SPREAD = 0.1
+MIN_SPREAD = 0.25
+MAX_SPREAD = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
@@ -122,12 +130,19 @@ def _failure(code: str, message: str, *, retryable: bool) -> dict[str, str]:
 
 
 def back_off(tries: int, told: float | None, chance: random.Random) -> float:
-    """Return seconds to wait before the next try: exponential with full jitter, never sooner than the provider told.
+    """Return seconds to wait before the next try: exponential, jittered, never sooner than the provider told.
+
+    The jitter is full at first, so that what failed together comes back spread out. From the fifth wait on it is over
+    the upper half: together these last longer than a provider's short outage, which so costs no job all its tries.
 
     Args:
         tries: tries that failed before this one.
-        told: seconds the provider asked for, if it did.
+        told: seconds the provider asked for, if it did; up to a tenth more, so that a told moment makes no herd.
         chance: source of the jitter.
     """
     ceiling = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(tries, 60))
-    return max(min(told or 0.0, MAX_TOLD), chance.uniform(0.0, ceiling))
+    delay = chance.uniform(ceiling / 2 if tries >= FULL_JITTERS else 0.0, ceiling)
+    if not told:
+        return delay
+    told = min(told, MAX_TOLD)
+    return max(delay, told + chance.uniform(0.0, min(max(told * SPREAD, MIN_SPREAD), MAX_SPREAD)))

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,6 +79,7 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         self._jobs: dict[int, Job] = {}
         self._numbers = itertools.count(1)
         self._closing: asyncio.Event
+        self._starting: asyncio.Task[Any] | None = None
         self._left = threading.Event()
         self._thread: threading.Thread | None = None
         self._stop_signals = 0
@@ -96,7 +97,7 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run_loop, args=(ready,), name="genqueue-loop", daemon=True)
         self._thread.start()
-        error = ready.exception()
+        error = self._await_start(ready)
         if error is not None:
             self._thread.join(JOIN_GRACE)
             logger.critical("pool.start_failed error=%s", _one_line(error))
@@ -104,6 +105,21 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
             raise SystemExit(_FAILED)
         signals.worker_shutting_down.connect(self._count_stop_signal)
         signals.worker_process_init.send(sender=self._hostname)
+
+    def _await_start(self, ready: Future[None]) -> BaseException | None:
+        """Wait until the lifespan is entered or has failed; raises SystemExit when the worker is told to end before."""
+        while True:
+            with suppress(TimeoutError):
+                return ready.exception(_TICK)
+            try:
+                worker_state.maybe_shutdown()
+            except SystemExit:
+                if self._starting is not None:
+                    self.loop.call_soon_threadsafe(self._starting.cancel)
+                if self._thread is not None:
+                    self._thread.join(LIFESPAN_GRACE)
+                self._thread = None
+                raise
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Send callbacks to this hub; Celery calls it again after each reconnect."""
@@ -148,6 +164,29 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         """Allow n tasks less at once, at least one; running ones go on."""
         self.limit = max(1, self.limit - n)
         SLOTS.limit = self.limit
+
+    def call_hub(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Have a function called on the hub thread soon; safe from any thread."""
+        self._relay.send(function, *arguments)
+
+    def give_up(self) -> None:
+        """End the worker as SIGTERM does, with status 1; safe from any thread."""
+        self._refusing = True
+        worker_state.should_stop = _FAILED
+        self._relay.wake()
+
+    def hand_back(self) -> None:
+        """Cancel what runs though the hub does not turn; in a thread of neither hub nor loop, until they ended."""
+
+        async def cancel_all() -> None:
+            for job in (jobs := list(self._jobs.values())):
+                job.cancel(cancellation.SHUTDOWN)
+            tasks = [job.task for job in jobs if job.task is not None]
+            if tasks:
+                await asyncio.wait(tasks, timeout=CLEANUP_GRACE)
+
+        with suppress(TimeoutError, RuntimeError):
+            asyncio.run_coroutine_threadsafe(cancel_all(), self.loop).result(CLEANUP_GRACE + JOIN_GRACE)
 
     def _limits(self, request: Any) -> Limits:
         # Not the `timeout` options of on_apply: those hold the task's limits as they were when the worker connected,
@@ -208,7 +247,8 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
         self._cancel_all()
         self._pump_while(lambda: bool(self._jobs), CLEANUP_GRACE)
         for job in self._jobs.values():
-            logger.warning("pool.task_left task=%s: it ignores its cancellation, fix it", job.message.name)
+            name, grace = job.message.name, CLEANUP_GRACE
+            logger.warning("pool.task_left task=%s: it did not end within %.1fs of its cancellation", name, grace)
         guarded(self.loop.call_soon_threadsafe, self._closing.set)
         self._pump_while(lambda: not self._left.is_set(), LIFESPAN_GRACE)
         if not self._left.is_set():
@@ -260,6 +300,7 @@ class TaskPool(BasePool):  # type: ignore[misc] # Celery ships no types
 
     async def _live(self, ready: Future[None]) -> None:
         self.loop = asyncio.get_running_loop()
+        self._starting = asyncio.current_task()
         self.loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="genqueue-sync"))
         self._closing = asyncio.Event()
         try:

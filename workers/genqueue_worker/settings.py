@@ -18,6 +18,7 @@ from pydantic_settings import SettingsConfigDict
 
 from genqueue.lanes import LANES, Lane, parse_lane
 from genqueue.settings import Count, Seconds, Settings
+from genqueue_worker.stalls import Stalls, parse_limits
 
 #: Brokers whose queue order can hold a worker to its free slots.
 BROKER_SCHEMES = frozenset({"redis", "rediss"})
@@ -44,6 +45,13 @@ Lease = Annotated[float, Field(ge=2, le=3600, allow_inf_nan=False)]
 STREAMS_PER_CONNECTION = 90
 
 
+#: Seconds, or a list by model and lane.
+Silence = Annotated[str, Field(coerce_numbers_to_str=True)]
+
+#: What holds where nothing is set.
+_STALLS = Stalls()
+
+
 class WorkerSettings(Settings):
     """Settings of one worker process. Durations are seconds.
 
@@ -52,14 +60,20 @@ class WorkerSettings(Settings):
         gemini_base_url: where that API is.
         gemini_region: region in which that API works on requests, for jobs with a residency; Google's own says none.
         gemini_ca_file: PEM file with a certificate authority to trust besides the system's.
+        key_patience: how long jobs wait while the provider refuses the key of every worker that takes their lane;
+            then they fail.
         slots: generations at once.
         lanes: lanes this worker consumes, comma-separated in the environment.
+        suspects: flights that run at once, each in a process of its own, after workers were lost with them aboard.
         worker_name: part of the worker's name in Flower, in front of the host's.
         lease_high, lease_other: how long a lost worker's flight waits for another, by lane.
         sweep_interval: between two looks at the ledger.
         sweep_slack: how late a message may be before it counts as lost.
         drain_timeout: how long running generations may go on after SIGTERM.
-        read_timeout, provider_connect_timeout: patience with the provider, between two chunks and at connect.
+        first_token_timeout: how long the provider may be silent before the first token: seconds, or a list such as
+            30,high=10,gemini-2.5-pro=120,gemini-2.5-pro/high=60, of which the most specific counts.
+        token_timeout: how long it may be silent between two tokens, spelled likewise.
+        read_timeout, provider_connect_timeout: patience with the provider, for all but tokens and at connect.
         max_connections: HTTP/2 connections to the provider.
         webhook_secrets: what webhooks are signed with, as whsec_<base64>; several, comma-separated, while they are
             rotated. Without any, webhooks wait.
@@ -71,6 +85,11 @@ class WorkerSettings(Settings):
         gemini_inline_bytes: largest request sent; inline data beyond it is uploaded by the Files API before.
         blob_memory: bytes from the blob store that this process holds at once, fetched and not yet sent.
         submit_redelivery: after how long a request comes again whose worker died before it had admitted it.
+        stall_timeout: how long a worker may fetch nothing though its lanes have work and a slot is free, before it
+            connects to the broker anew, and as long after that before it ends itself; 0 never.
+        stuck_timeout: how long Celery's thread or the asyncio loop may not turn before the worker ends itself; 0 never.
+        health_port: port of /livez, /readyz and /metrics; nothing listens without one.
+        health_host: address they are at; 0.0.0.0 or :: for every one of this machine.
     """
 
     model_config = SettingsConfigDict(populate_by_name=True)
@@ -81,14 +100,18 @@ class WorkerSettings(Settings):
     gemini_base_url: str = GEMINI
     gemini_region: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = None
     gemini_ca_file: Path | None = None
+    key_patience: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30.0
     slots: Annotated[int, Field(ge=1, le=10_000)] = 100
     lanes: str = ",".join(LANES)
+    suspects: Annotated[int, Field(ge=1, le=100)] = 4
     worker_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,60}$")] = "worker"
     lease_high: Lease = 4.0
     lease_other: Lease = 15.0
     sweep_interval: Seconds = 0.5
     sweep_slack: Seconds = 5.0
     drain_timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 20.0
+    first_token_timeout: Silence = f"{_STALLS.first_token.general:g}"
+    token_timeout: Silence = f"{_STALLS.token.general:g}"
     read_timeout: Seconds = 60.0
     provider_connect_timeout: Seconds = 10.0
     max_connections: Annotated[Count, Field(validate_default=True)] = 8
@@ -100,6 +123,10 @@ class WorkerSettings(Settings):
     gemini_inline_bytes: Count = 20_000_000
     blob_memory: Count = 256 * 1024 * 1024
     submit_redelivery: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 60.0
+    stall_timeout: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30.0
+    stuck_timeout: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 60.0
+    health_port: Annotated[int | None, Field(ge=1, le=65_535)] = None
+    health_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
 
     @field_validator("broker_url", "data_url")
     @classmethod
@@ -147,6 +174,12 @@ class WorkerSettings(Settings):
             raise ValueError("expected a readable PEM file")
         return value
 
+    @field_validator("first_token_timeout", "token_timeout")
+    @classmethod
+    def _silences(cls, value: str) -> str:
+        parse_limits(value, 1.0)
+        return value
+
     @field_validator("max_connections")
     @classmethod
     def _room_for_slots(cls, value: int, info: ValidationInfo) -> int:
@@ -178,6 +211,14 @@ class WorkerSettings(Settings):
     def webhook_addresses(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks webhooks may go to though they are not public."""
         return parse_networks(self.webhook_networks)
+
+    @property
+    def stalls(self) -> Stalls:
+        """How long the provider may be silent."""
+        return Stalls(
+            parse_limits(self.first_token_timeout, _STALLS.first_token.general),
+            parse_limits(self.token_timeout, _STALLS.token.general),
+        )
 
     @property
     def lease_ms(self) -> dict[Lane, int]:

@@ -36,6 +36,9 @@ _LANE_OF: Final = {queue: lane for lane, queues in _QUEUES_OF.items() for queue 
 
 _RANK: Final = tuple(WEIGHTS)
 
+#: One slot in so many may hold a request that waits to be admitted.
+CROWD: Final = 10
+
 #: Where else messages of a queue are: clients that give one a priority have kombu put it beside the queue.
 _BESIDE: Final = {SUBMIT_QUEUE: tuple(f"{SUBMIT_QUEUE}\x06\x16{step}" for step in (3, 6, 9))}
 
@@ -44,21 +47,39 @@ _REPLIES = ".pidbox"
 
 
 class Slots:
-    """How many tasks this process runs and how many it may run. For the hub thread only.
+    """How many tasks this process runs and how many it may run. For the hub thread only, but for `held`.
 
     Attributes:
         limit: tasks that may run at once; None (outside a worker, where nothing is held) is no limit.
         running: tasks that run now; may exceed the limit after a shrink or when a countdown ends.
+        held: reasons for which nothing is fetched, though slots may be free; any thread may add and discard its own,
+            and the hub, which looks at least once a second, goes by it.
+        closed: lanes of which nothing is fetched; the loop writes, any thread may look.
+        popped: messages fetched so far; any thread may look.
+        waiting: of the tasks that run, requests that wait to be admitted; the loop writes, any thread may look.
     """
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
         self.running = 0
+        self.held: set[str] = set()
+        self.closed: frozenset[str] = frozenset()
+        self.popped = 0
+        self.waiting = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many requests wait to be admitted that no more are fetched: the slots are for what was."""
+        return self.limit is not None and self.waiting * CROWD >= self.limit
+
+    def is_open(self, queue: str) -> bool:
+        """Whether messages of a queue are fetched when a slot is free."""
+        return _LANE_OF.get(queue) not in self.closed
 
     @property
     def free(self) -> bool:
         """Whether one more task may start."""
-        return self.limit is None or self.running < self.limit
+        return not self.held and (self.limit is None or self.running < self.limit)
 
     def take(self) -> None:
         """Count one more running task."""
@@ -99,7 +120,7 @@ def next_turns(turns: Mapping[str, int], order: Sequence[str], popped: str) -> d
 class Gate:
     """Queue-order strategy for kombu's Redis transport; one per channel.
 
-    All lanes or none: a pop that waits names every lane, so no lane can gain room behind its back. When the last slot
+    All open lanes or none: a pop that waits names each, so no lane can gain room behind its back. When the last slot
     was taken no pop waits at all, and the pool wakes the hub when a slot is given back.
     """
 
@@ -118,11 +139,15 @@ class Gate:
         queues = self._queues[:count]
         if not self._slots.free:
             return [queue for queue in queues if queue.endswith(_REPLIES)]
+        if self._slots.crowded:
+            queues = [queue for queue in queues if queue != SUBMIT_QUEUE]
         self._sent = queue_order(queues, self._turns)
-        return [key for queue in self._sent for key in (queue, *_BESIDE.get(queue, ()))]
+        opened = filter(self._slots.is_open, self._sent)
+        return [key for queue in opened for key in (queue, *_BESIDE.get(queue, ()))]
 
     def rotate(self, last_used: str) -> str:
         """Account for a message popped from a queue and return the queue."""
+        self._slots.popped += 1
         if last_used in self._sent:
             self._turns = next_turns(self._turns, self._sent, last_used)
         if last_used in self._queues and last_used not in _LANE_OF:

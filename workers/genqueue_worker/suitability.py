@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from celery.concurrency import ALIASES
 from click.core import ParameterSource
 
 from genqueue.lanes import QUEUES, SUBMIT_QUEUE
 from genqueue_worker.pool import TaskPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -25,6 +28,9 @@ def check_options(options: Mapping[str, Any]) -> None:
         _refuse_pool(pool)
     if pool is not None and _asked_for_the_default():
         _refuse_pool("prefork")
+    slots = _asked_for(sys.argv[1:])
+    if slots is not None and not re.fullmatch(r"0*[1-9][0-9]*", slots):
+        _refuse(f"-c {slots}: expected the most generations at once, 1 or more; leave it out for GENQUEUE_SLOTS")
     if options.get("autoscale"):
         _refuse(
             "--autoscale: a free slot costs nothing here, so there is nothing to scale: leave it out and set the most "
@@ -41,7 +47,8 @@ def check_queues(queues: Iterable[str]) -> None:
 
 
 def _refuse_pool(pool: Any) -> NoReturn:
-    name = pool if isinstance(pool, str) else f"{pool.__module__}:{pool.__qualname__}"
+    path = pool if isinstance(pool, str) else f"{pool.__module__}:{pool.__qualname__}"
+    name = next((alias for alias, known in ALIASES.items() if known == path), path)  # as it was asked for
     _refuse(
         f"-P {name}: generations are coroutines on one asyncio loop, which this pool cannot run: leave -P out and set "
         "the most generations at once with -c"
@@ -53,6 +60,17 @@ def _asked_for_the_default() -> bool:
     context = click.get_current_context(silent=True)
     source = context.get_parameter_source("pool") if context is not None else None
     return source in {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
+
+
+def _asked_for(arguments: Sequence[str]) -> str | None:
+    """Return what was given with -c, None without it: by now Celery has taken 0 for the default, and auto for CPUs."""
+    for index, argument in enumerate(arguments):
+        if argument in {"-c", "--concurrency"}:
+            return arguments[index + 1] if index + 1 < len(arguments) else None
+        found = re.match(r"(?:-c|--concurrency=)(.+)", argument)
+        if found:
+            return found[1]
+    return None
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -36,17 +36,21 @@ _END: Final = Piece("part")
 class Transcript:
     """Folds chunks into entries of the stream, and at the end into the answer.
 
+    Args:
+        model: the model asked, until one says that it answers.
+        shown: text that earlier attempts said, and from which this one goes on.
+
     Attributes:
         finish_reason: why the model stopped, once it said so.
         block_reason: why the provider refused the prompt, if it did.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, shown: str = "") -> None:
         self.finish_reason: str | None = None
         self.block_reason: str | None = None
         self._model = model
         self._usage: dict[str, Any] = {}
-        self._pieces: list[Piece] = []
+        self._pieces: list[Piece] = [Piece("delta", shown)] if shown else []
 
     def take(self, chunk: Chunk) -> list[Entry]:
         """Add a chunk and return the stream entries it makes."""

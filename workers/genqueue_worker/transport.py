@@ -11,18 +11,41 @@ under names of our own, because other Celery apps on the same server have other 
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from genqueue.lanes import QUEUES
+from genqueue_worker.outage import Outage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 log = logging.getLogger("genqueue.transport")
 
 #: What Celery and kombu raise over a message of another shape.
 MALFORMED: Final = (TypeError, ValueError, LookupError, AttributeError)
+
+#: A header of messages whose only copy is in this process.
+UNNOTED: Final = "genqueue_unnoted"
+
+_REFUSING: Final = Outage(
+    log, "transport.refusing", "transport.taking", "messages stay where they are: check the broker's memory and disk"
+)
+
+
+def without_transactions(client: Any) -> Any:
+    """Return the client; its pipelines are plain unless asked to be more: a full server refuses transactions whole."""
+    pipeline = client.pipeline
+
+    def plain(transaction: bool = False, shard_hint: object = None) -> Any:  # noqa: FBT001, FBT002 - redis-py's
+        return pipeline(transaction, shard_hint)
+
+    client.pipeline = plain
+    return client
 
 
 class QoS(redis.QoS):
@@ -34,18 +57,55 @@ class QoS(redis.QoS):
             super().append(message, delivery_tag)
         except (RedisError, OSError) as error:
             log.warning("transport.not_noted error=%r; a message will be lost if this worker dies now", error)
+            if message.headers is not None:
+                message.headers[UNNOTED] = True
             virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledge a message, unless it was taken without asking for it."""
+        """Acknowledge a message, unless it was taken without asking for it; refused, it comes again and is known."""
         if delivery_tag in self._delivered:
-            super().ack(delivery_tag)
+            with self._refusable(delivery_tag):
+                super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's signature
+        """Hand a message back, or drop it; refused, it comes again by its timeout."""
+        with self._refusable(delivery_tag):
+            super().reject(delivery_tag, requeue)
+
+    @contextmanager
+    def _refusable(self, delivery_tag: str) -> Iterator[None]:
+        try:
+            yield
+        except ResponseError as error:
+            _REFUSING.failed(error)
+            virtual.QoS.ack(self, delivery_tag)
+
+    def _remove_from_indices(self, delivery_tag: str, pipe: Any = None) -> Any:
+        if pipe is not None:
+            return super()._remove_from_indices(delivery_tag, pipe)
+        # The other way round: cut in between, what is left is an entry for nothing.
+        with self.channel.conn_or_acquire() as client:
+            removing = client.pipeline()
+            return removing.hdel(self.unacked_key, delivery_tag).zrem(self.unacked_index_key, delivery_tag)
+
+    def restore_visible(self, *args: Any, **options: Any) -> object:
+        """Put back what was not acknowledged in time; a server that refuses to write is asked again next time."""
+        try:
+            restored: object = super().restore_visible(*args, **options)
+        except ResponseError as error:
+            _REFUSING.failed(error)
+            return None
+        _REFUSING.worked()
+        return restored
 
     def restore_unacked(self, client: Any = None) -> None:
         """Hand back what is not acknowledged; with no connection left, the visibility timeout does it."""
         transport = self.channel.connection
         try:
             if transport is not None and transport.client is not None:
+                for tag, message in tuple(self._delivered.items()):
+                    if UNNOTED in (message.headers or {}):
+                        super().append(message, tag)
                 super().restore_unacked(client)
         finally:
             self._delivered.clear()  # nothing is left to acknowledge on a channel that closes
@@ -68,8 +128,22 @@ class Channel(redis.Channel):
         if asynchronous:
             return super()._create_client(asynchronous=True)
         if self._one is None or self._one.connection_pool is not self.pool:
-            self._one = super()._create_client()
+            self._one = without_transactions(super()._create_client())
         return self._one
+
+    def _queue_bind(self, *args: Any) -> None:
+        """Enter a queue where publishers look; whoever consumes can go without while the server takes nothing."""
+        try:
+            super()._queue_bind(*args)
+        except OutOfMemoryError as error:
+            _REFUSING.failed(error)
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Keep entries of reply queues alive."""
+        try:
+            super().maybe_refresh_binding_expiry()
+        except ResponseError as error:
+            _REFUSING.failed(error)
 
     def _brpop_read(self, **options: Any) -> object:
         try:

@@ -228,18 +228,22 @@ def test_revoking_an_admission_does_not_end_the_job_but_revoking_its_generation_
             job.result(timeout=20)
 
 
-def test_a_revoked_or_purged_doorbell_rings_again(app, client):
-    """What waits is the ledger's, not the message."""
+def test_a_purged_doorbell_rings_again_and_a_revoked_one_does_not(app, client):
+    """What waits is the ledger's, not the message; revoking it ends the job, before any worker fetched it."""
     control = app.control
     control.cancel_consumer("generate.high", reply=True, limit=1)
-    jobs = [client.submit(f"Who rings, {n}?", model=MODEL, lane="high") for n in range(2)]
-    control.revoke(jobs[0].status().task_id, reply=True, limit=1)
+    purged, revoked = [client.submit(f"Who rings, {n}?", model=MODEL, lane="high") for n in range(2)]
     with app.connection_for_write() as connection:
         assert connection.default_channel.queue_purge("generate.high") == 2
     late = client.submit("Who else rings?", model=MODEL, lane="high")
-    control.revoke(late.status().task_id, reply=True, limit=1)
+    for job in (revoked, late):
+        (answer,) = control.revoke(job.status().task_id, reply=True, limit=1)
+        assert job.status().flight in str(answer)
+        with pytest.raises(JobCancelled):
+            job.result(timeout=5)
     control.add_consumer("generate.high", reply=True, limit=1)
-    assert all(job.text(timeout=20) for job in (*jobs, late))
+    assert purged.text(timeout=20)
+    assert [event.type for event in late.tail()] == ["queued", "cancelled"]
 
 
 def test_task_flight_and_job_lead_to_each_other(app, client, own_broker, worker):

@@ -8,6 +8,8 @@ from genqueue.keys import Keys
 from genqueue.ledger import Claimed
 from genqueue_worker.attempt import Attempt
 
+from .played_runtime import runtime  # noqa: F401 - a fixture
+
 FLIGHT = "3-" + "f" * 20
 REQUEST = b'{"v":1,"model":"gemini-x","contents":[{"role":"user","parts":[{"text":"What?"}]}],"config":{}}'
 

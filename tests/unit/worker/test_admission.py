@@ -9,12 +9,13 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from genqueue.deployment import Deployment
-from genqueue.errors import InvalidRequest, ServerUnavailable, StreamGone, SubmitUncertain
+from genqueue.errors import InvalidRequest, QueueFull, ServerUnavailable, StreamGone, SubmitUncertain
 from genqueue.intake import Accepted
 from genqueue.payload.codec import Codec
 from genqueue.settings import Settings
 from genqueue_worker import admission as admission_module
 from genqueue_worker.admission import HIDDEN, Admission, QuietRequest, read
+from genqueue_worker.transport import UNNOTED
 
 JOB, FLIGHT = "3-" + "a" * 20, "3-" + "f" * 20
 REQUEST = SimpleNamespace(id="t")
@@ -110,6 +111,28 @@ async def test_a_long_outage_hands_the_message_back(connection, monkeypatch):
     """For whichever worker the server answers first."""
     monkeypatch.setattr(admission_module, "PATIENCE", 0)
     connection.answers = [ServerUnavailable("x", "refused")]
+    with pytest.raises(Reject) as caught:
+        await Admission(connection).admit(REQUEST, [], ASKED)
+    assert caught.value.requeue
+
+
+async def test_what_is_in_no_queue_is_not_handed_back(connection, monkeypatch):
+    """Its message could not be noted: this process has the only copy."""
+    monkeypatch.setattr(admission_module, "PATIENCE", 0)
+    monkeypatch.setattr(admission_module, "SLOTS", slots := SimpleNamespace(waiting=0))
+    connection.answers = [ServerUnavailable("x", "refused"), Accepted(JOB, FLIGHT, "mark")]
+    only_copy = SimpleNamespace(id="t", **{UNNOTED: True})
+    assert (await Admission(connection).admit(only_copy, [], ASKED))["job_id"] == JOB
+    assert slots.waiting == 0
+
+
+async def test_a_full_lane_is_sat_out_and_then_handed_back(connection, monkeypatch):
+    """As an outage is, but asked as often as the server wants to be."""
+    full = QueueFull("low", 0.001, "97 %")
+    connection.answers = [full, full, Accepted(JOB, FLIGHT, "mark")]
+    assert (await Admission(connection).admit(REQUEST, [], ASKED))["job_id"] == JOB
+    monkeypatch.setattr(admission_module, "PATIENCE", 0)
+    connection.answers = [full]
     with pytest.raises(Reject) as caught:
         await Admission(connection).admit(REQUEST, [], ASKED)
     assert caught.value.requeue

@@ -13,6 +13,7 @@ from genqueue.payload.inline import Blob
 from genqueue.settings import Settings
 from genqueue_worker import cargo
 from genqueue_worker.cargo import Cargo, Limits, Room, plan
+from genqueue_worker.documents import Unreadable
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.seam import Chunk, Piece, ProviderRequest, Route
 
@@ -182,9 +183,6 @@ async def refused():
     [
         (part(b"never put"), "blob_missing", False),
         (part(SMALL, tenant="other"), "blob_missing", False),
-        (part(SMALL, tenant="../acme"), "payload_unreadable", True),
-        ({"inlineData": {"blob": {"size": 1}}}, "invalid_request", False),
-        ({"inlineData": {"blob": "x"}}, "invalid_request", False),
     ],
 )
 async def test_what_cannot_be_fetched_is_the_attempts_end(carry, asked, code, retryable):
@@ -193,6 +191,23 @@ async def test_what_cannot_be_fetched_is_the_attempts_end(carry, asked, code, re
     with pytest.raises(ProviderError) as caught:
         await answer(hold, provider, attempt, request(asked))
     assert (caught.value.code, caught.value.retryable) == (code, retryable)
+    assert provider.parts is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "elsewhere"),
+    [
+        (part(SMALL, tenant="../acme"), True),
+        ({"inlineData": {"blob": {"size": 1}}}, False),
+        ({"inlineData": {"blob": "x"}}, False),
+    ],
+)
+async def test_what_refers_to_nothing_cannot_be_read(carry, asked, elsewhere):
+    """Another worker may have the key of what does not open; a reference to nothing is one everywhere."""
+    hold, provider, attempt = carry()
+    with pytest.raises(Unreadable) as caught:
+        await answer(hold, provider, attempt, request(asked))
+    assert caught.value.elsewhere is elsewhere
     assert provider.parts is None
 
 

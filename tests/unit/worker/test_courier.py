@@ -70,6 +70,17 @@ async def test_what_comes_meanwhile_goes_together(courier, data_server, keys, ma
     assert [first_of(call) for call in data_server.pipelines[1][2:]] == [(1, 3), (1, 1)]
 
 
+async def test_more_than_one_call_carries_goes_in_slices(courier, data_server, keys, make_attempt, monkeypatch):
+    """One after the other, as what gathered while the server was away may hold it up for long."""
+    monkeypatch.setattr("genqueue.ledger.entries.SLICE_COUNT", 2)
+    attempt = make_attempt()
+    courier.write(attempt, [delta(text) for text in "abcde"])
+    await data_server.has(3)
+    assert [first_of(append) for [append] in data_server.pipelines] == [(1, 2), (3, 2), (5, 1)]
+    await courier.ask(renewal(keys, "a"))
+    assert attempt.written == 5
+
+
 async def test_entries_are_numbered_on(courier, data_server, keys, make_attempt):
     """Each append begins behind what the ledger has confirmed."""
     attempt = make_attempt()

@@ -9,8 +9,7 @@ from genqueue.ledger import Settlement
 from genqueue.payload.codec import PLAIN, codec_of
 from genqueue.settings import Settings
 from genqueue_worker import documents
-from genqueue_worker.documents import sealed, take_request
-from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.documents import Unreadable, sealed, take_request
 
 KEYS = "k:" + base64.b64encode(b"k" * 32).decode()
 SEALING = codec_of(Settings(payload_keys=KEYS))
@@ -36,15 +35,28 @@ async def test_a_reference_to_a_blob_is_seen(make_attempt):
         assert (await take_request(PLAIN, attempt))[1] == expected
 
 
-@pytest.mark.parametrize("stored", [SEALING.seal("request", DOCUMENT), b"", b"?", b"z?"])
+@pytest.mark.parametrize("stored", [SEALING.seal("request", DOCUMENT), b"", None, b"?", b"z?"])
 async def test_what_does_not_open_is_left_to_a_worker_with_the_key(make_attempt, caplog, stored):
-    """It is tried again, and the log says what to do."""
+    """The log says what to do."""
     attempt = make_attempt()
     attempt.stored = stored
-    with pytest.raises(ProviderError, match="cannot be opened") as caught:
+    with pytest.raises(Unreadable, match="cannot be opened") as caught:
         await take_request(PLAIN, attempt)
-    assert (caught.value.code, caught.value.retryable) == ("payload_unreadable", True)
+    assert caught.value.elsewhere
     assert "give every worker the keys" in caplog.text
+
+
+@pytest.mark.parametrize("stored", [b"{", b'{"v":1}', b'{"model":1,"contents":[]}', b'{"model":"m","contents":[1]}'])
+async def test_what_is_no_request_is_none_anywhere(make_attempt, caplog, stored):
+    """Neither is one that is nested too deeply to be read."""
+    deep = b'{"model":"m","contents":[' + b'{"parts":[' * 20_000 + b"]}" * 20_000 + b"]}"
+    for document in (stored, deep):
+        attempt = make_attempt()
+        attempt.stored = document
+        with pytest.raises(Unreadable) as caught:
+            await take_request(PLAIN, attempt)
+        assert not caught.value.elsewhere
+    assert "replay or drop it" in caplog.text
 
 
 async def test_a_settlement_without_keys_is_as_it_was():

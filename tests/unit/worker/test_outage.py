@@ -3,8 +3,10 @@
 import logging
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
-from genqueue_worker.outage import QUIET, Outage
+from genqueue_worker.outage import QUIET, Outage, is_passing
 
 
 class Clock:
@@ -57,3 +59,21 @@ def test_what_fails_and_works_by_turns_is_not_a_line_each_time(outage, clock, ca
     clock.now += QUIET
     outage.failed(OSError("refused"))
     assert len(caplog.messages) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (RedisConnectionError("refused"), True),
+        (OSError("unreachable"), True),
+        (ReadOnlyError("replica"), True),
+        (OutOfMemoryError("full"), True),
+        (ResponseError("MISCONF its disk is full"), True),
+        (ResponseError("NOREPLICAS not enough"), True),
+        (ResponseError("WRONGTYPE"), False),
+        (ResponseError("user_script:1: a fault of ours"), False),
+    ],
+)
+def test_what_may_work_later(error, passing):
+    """A server in trouble is waited for; what it will never take is not."""
+    assert is_passing(error) is passing

@@ -74,13 +74,21 @@ def test_a_failure_says_whether_asking_again_may_help(retryable):
 
 @pytest.mark.parametrize("tries", range(12))
 def test_back_off_doubles_up_to_its_limit(tries):
-    """Jitter is full: from nothing to the ceiling, which doubles with each try."""
+    """Jitter is full at first, from nothing to the ceiling, which doubles with each try; later over its upper half."""
     chance = random.Random(7)
     ceiling = min(MAX_DELAY, FIRST_DELAY * 2**tries)
+    floor = ceiling / 2 if tries >= 4 else 0.0
     delays = [back_off(tries, None, chance) for _ in range(400)]
-    assert 0 <= min(delays) < ceiling * 0.05
+    assert floor <= min(delays) < floor + ceiling * 0.05
     assert ceiling * 0.95 < max(delays) <= ceiling
-    assert sum(delays) / len(delays) == pytest.approx(ceiling / 2, rel=0.15)
+    assert sum(delays) / len(delays) == pytest.approx((floor + ceiling) / 2, rel=0.15)
+
+
+def test_an_outage_of_half_a_minute_uses_up_nobodys_tries():
+    """Eight tries that all fail at once take longer, whatever the dice say."""
+    for seed in range(2000):
+        chance = random.Random(seed)
+        assert sum(back_off(tries, None, chance) for tries in range(7)) > 30
 
 
 def test_the_same_chance_gives_the_same_delay():
@@ -88,15 +96,17 @@ def test_the_same_chance_gives_the_same_delay():
     assert back_off(3, None, random.Random(1)) == back_off(3, None, random.Random(1))
 
 
-@pytest.mark.parametrize("told", [0.0, 0.5, 30.0, 90.0])
-def test_back_off_is_never_sooner_than_the_provider_told(told):
-    """Also beyond our own limit."""
-    delays = [back_off(5, told, random.Random(seed)) for seed in range(50)]
-    assert min(delays) >= told
-    assert max(delays) <= max(told, MAX_DELAY)
+@pytest.mark.parametrize(("told", "spread"), [(0.25, 0.25), (30.0, 3.0), (90.0, 9.0), (3600.0, 10.0)])
+def test_back_off_is_never_sooner_than_the_provider_told(told, spread):
+    """Also beyond our own limit; what was told the same moment comes back spread out."""
+    delays = [back_off(0, told, random.Random(seed)) for seed in range(500)]
+    assert told <= min(delays) < told + spread * 0.05 + 0.01
+    assert max(delays) <= max(told + spread, FIRST_DELAY)
+    assert max(delays) - min(delays) > spread * 0.9
+    assert 0 < back_off(0, 0.0, random.Random(1)) < 1
 
 
 def test_no_number_breaks_the_back_off():
     """However many tries failed and whatever the provider asks for, the wait is a finite number of seconds."""
     assert back_off(5000, None, random.Random(1)) <= 60
-    assert back_off(0, float("inf"), random.Random(1)) == 86_400
+    assert 86_400 <= back_off(0, float("inf"), random.Random(1)) <= 86_410

@@ -122,3 +122,20 @@ def test_webhook_networks(monkeypatch):
     assert WorkerSettings.load(webhook_networks="").webhook_addresses == ()
     with pytest.raises(SettingsError, match="GENQUEUE_WEBHOOK_NETWORKS: got"):
         WorkerSettings.load(webhook_networks="10.0.0.1/8")
+
+
+def test_silences_are_seconds_by_model_and_lane(monkeypatch):
+    """Numbers alone are taken in code too; what is said nowhere is as by default."""
+    monkeypatch.setenv("GENQUEUE_FIRST_TOKEN_TIMEOUT", "gemini-2.5-pro=120")
+    stalls = WorkerSettings.load(token_timeout=5).stalls
+    assert stalls.first_token.of("gemini-2.5-pro", "low") == 120
+    assert stalls.first_token.of("gemini-2.5-flash", "low") == 60
+    assert stalls.token.of("gemini-2.5-pro", "low") == 5
+    assert stalls.longest == 120
+
+
+def test_a_wrong_silence_is_named_at_the_start(monkeypatch):
+    """The variable and the item."""
+    monkeypatch.setenv("GENQUEUE_TOKEN_TIMEOUT", "30,high=soon")
+    with pytest.raises(SettingsError, match=r"^GENQUEUE_TOKEN_TIMEOUT: got .*the item 'high=soon' has no number"):
+        WorkerSettings.load()

@@ -84,6 +84,35 @@ def test_the_gate_is_shut_while_no_slot_is_free():
     assert len(gate.consume(99)) == 8
 
 
+def test_a_worker_that_is_held_fetches_nothing():
+    """Whatever the reason and however many slots are free; when the last reason is gone it fetches again."""
+    slots = Slots(limit=2)
+    gate = Gate(slots)
+    gate.update([*QUEUES, "1.reply.celery.pidbox"])
+    slots.held |= {"key", "other"}
+    slots.held.discard("other")
+    assert gate.consume(99) == ["1.reply.celery.pidbox"]
+    slots.held.discard("key")
+    assert len(gate.consume(99)) == 7
+
+
+def test_nothing_is_fetched_of_a_closed_lane():
+    """It saves up no turns meanwhile."""
+    slots = Slots(limit=4)
+    slots.closed = frozenset({"high"})
+    gate = Gate(slots)
+    gate.update(QUEUES)
+    assert "generate.normal" in gate.consume(len(QUEUES))
+    assert not [queue for queue in gate.consume(len(QUEUES)) if "high" in queue]
+    for _ in range(50):
+        gate.consume(len(QUEUES))
+        gate.rotate("generate.low")
+    slots.closed = frozenset()
+    waiting = [queue_of(lane) for lane in LANES]
+    taken = [gate.rotate(next(queue for queue in gate.consume(len(QUEUES)) if queue in waiting)) for _ in range(12)]
+    assert taken.count("generate.high") == WEIGHTS["high"]
+
+
 def test_requests_with_a_priority_are_popped_too():
     """Kombu's clients put them beside the queue; what is popped there counts for the queue."""
     gate = Gate(Slots(limit=4))
@@ -132,3 +161,15 @@ def test_requests_to_admit_take_half_the_pops_at_most():
     taken, _ = pops(48, {SUBMIT_QUEUE: 999, **dict.fromkeys(map(queue_of, LANES), 999)}, queues=(*QUEUES, SUBMIT_QUEUE))
     assert taken[0] == SUBMIT_QUEUE
     assert Counter(taken) == {SUBMIT_QUEUE: 24, **{queue_of(lane): 2 * WEIGHTS[lane] for lane in LANES}}
+
+
+def test_requests_that_wait_do_not_take_every_slot():
+    """While a tenth of the slots wait to be admitted, no more requests are fetched, but lanes are."""
+    slots = Slots(20)
+    gate = Gate(slots)
+    gate.update([*QUEUES, SUBMIT_QUEUE])
+    for waiting, fetched in ((1, True), (2, False), (0, True)):
+        slots.waiting = waiting
+        order = gate.consume(len(QUEUES) + 1)
+        assert set(QUEUES) <= set(order)
+        assert (SUBMIT_QUEUE in order) is fetched

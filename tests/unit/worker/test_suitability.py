@@ -20,11 +20,24 @@ def chosen(*arguments, default=TaskPool):
     worker.main(list(arguments), standalone_mode=False)
 
 
-@pytest.mark.parametrize("pool", [Threads, "gevent"])
-def test_other_pools_are_refused_with_the_reason(pool):
-    """And what to do instead."""
-    with pytest.raises(SystemExit, match=r"coroutines on one asyncio loop.*leave -P out.*-c"):
+@pytest.mark.parametrize(
+    ("pool", "name"),
+    [(Threads, "threads"), ("celery.concurrency.gevent:TaskPool", "gevent"), ("mine:Pool", "mine:Pool")],
+)
+def test_other_pools_are_refused_with_the_reason(pool, name):
+    """By the name that was asked for, not what Celery made of it, and with what to do instead."""
+    with pytest.raises(SystemExit, match=rf"-P {name}: .*coroutines on one asyncio loop.*leave -P out.*-c"):
         check_options({"pool": pool})
+
+
+@pytest.mark.parametrize("given", [["-c", "0"], ["-c0"], ["--concurrency=0"], ["--concurrency", "auto"]])
+def test_no_slots_are_refused(given, monkeypatch):
+    """Celery would take 0 for the default and auto for the number of CPUs, and say nothing."""
+    monkeypatch.setattr("sys.argv", ["celery", "-A", "genqueue_worker.app", "worker", *given])
+    with pytest.raises(SystemExit, match=r"-c (0|auto): expected .* 1 or more.*GENQUEUE_SLOTS"):
+        check_options({})
+    monkeypatch.setattr("sys.argv", ["celery", "worker", "-c", "12", "-n", "0"])
+    check_options({})
 
 
 def test_our_own_pool_suits():

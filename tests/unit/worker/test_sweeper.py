@@ -7,20 +7,21 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from genqueue.lanes import QUEUES
+from genqueue.lanes import QUEUES, SUBMIT_QUEUE
 from genqueue.ledger import Publication
 from genqueue_worker.settings import WorkerSettings
 from genqueue_worker.sweeper import Servers, Sweeper
 
-DUE = [b"3-" + b"f" * 20, b"generate.high.again", b"77"]
+DUE = [b"3-" + b"f" * 20, b"generate.high.again", b"77", b"due"]
 
 
 class Broker:
     """Knows the depth of each queue; notes in `story` when it was asked."""
 
     def __init__(self, story):
-        self.depths = dict.fromkeys(QUEUES, 0)
+        self.depths = dict.fromkeys((*QUEUES, SUBMIT_QUEUE), 0)
         self.away = None
+        self.role = b"master"
         self.refused = asyncio.Event()
         self._story = story
         self._asked = []
@@ -36,17 +37,31 @@ class Broker:
     async def __aexit__(self, *_):
         return None
 
+    def execute_command(self, *command):
+        """Take the question what kind of server this is."""
+        assert command == ("HELLO",)
+
     def llen(self, queue):
         """Note a queue."""
         self._asked.append(queue)
 
-    async def execute(self):
-        """Return the depths asked for."""
+    async def execute(self, *, raise_on_error):
+        """Return its role and the depths asked for."""
+        assert not raise_on_error
         self._story.append("depths")
         if self.away is not None:
             self.refused.set()
             raise self.away
-        return [self.depths[queue] for queue in self._asked]
+        return [[b"role", self.role], *(self.depths[queue] for queue in self._asked)]
+
+    @property
+    def connection_pool(self):
+        """Return itself, as it holds its connections."""
+        return self
+
+    async def disconnect(self):
+        """Close the connections: the next leads to the new primary."""
+        self.role = b"master"
 
 
 class Data:
@@ -109,7 +124,7 @@ async def world(keys, data_server):
 
 def readings(call):
     """Return what a sweep was told of each queue: the highest stamp popped, and whether it is empty."""
-    told = call.args[5:]
+    told = call.args[7:]
     return {told[index]: (told[index + 1], told[index + 2]) for index in range(0, len(told), 3)}
 
 
@@ -156,6 +171,16 @@ async def test_what_is_due_is_published(world, data_server, keys):
     data_server.answer = lambda call: ResponseError("ERR") if call.keys == (slots[1],) else [DUE]
     await world.sweeper.sweep()
     assert world.dispatcher.published == [Publication("3-" + "f" * 20, "generate.high.again", 77)] * (len(slots) - 1)
+
+
+async def test_a_broker_that_was_made_a_replica_is_left(world, data_server, caplog):
+    """It would answer for ever; whoever is the primary is where its name leads."""
+    world.broker.role = b"slave"
+    await world.sweeper.sweep()
+    assert data_server.pipelines[0][0].args[7:] == ()  # nothing is held for lost by what it said
+    assert "the broker is a replica" in caplog.text
+    await world.sweeper.sweep()
+    assert readings(data_server.pipelines[-1][0])
 
 
 async def test_sweeping_goes_on_after_an_outage(world, data_server, caplog):

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 from kombu.transport import redis as stock
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from genqueue.lanes import QUEUES, SUBMIT_QUEUE
-from genqueue_worker.transport import Channel, QoS, Transport
+from genqueue_worker.transport import UNNOTED, Channel, QoS, Transport
 
 
 @pytest.fixture
@@ -71,9 +71,35 @@ def test_a_message_that_cannot_be_noted_is_delivered(qos, monkeypatch, caplog, e
 
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(stock.QoS, "append", refuse)
-    qos.append("message", "tag")
-    assert qos.get("tag") == "message"
+    message = SimpleNamespace(headers={})
+    qos.append(message, "tag")
+    assert qos.get("tag") is message
+    assert message.headers == {UNNOTED: True}
     assert "transport.not_noted" in caplog.text
+
+
+def test_what_was_not_noted_is_before_it_is_handed_back(qos, monkeypatch):
+    """The hand-back is of what is noted; all else would be lost."""
+    noted, restored = [], []
+    monkeypatch.setattr(stock.QoS, "append", lambda self, message, tag: noted.append(tag))
+    monkeypatch.setattr(stock.QoS, "restore_unacked", lambda self, client=None: restored.extend(self._delivered))
+    qos._delivered.update(a=SimpleNamespace(headers={UNNOTED: True}), b=SimpleNamespace(headers=None))
+    qos.restore_unacked()
+    assert (noted, restored) == (["a"], ["a", "b"])
+
+
+def test_a_server_that_takes_nothing_is_consumed_from(qos, channel, monkeypatch):
+    """Entries for publishers, and messages to bring back, wait until it has room."""
+
+    def refuse(self, *args):
+        raise OutOfMemoryError("full")
+
+    monkeypatch.setattr(stock.Channel, "_queue_bind", refuse)
+    monkeypatch.setattr(stock.Channel, "maybe_refresh_binding_expiry", refuse)
+    monkeypatch.setattr(stock.QoS, "restore_visible", refuse)
+    channel._queue_bind("exchange", "key", "", "queue")
+    channel.maybe_refresh_binding_expiry()
+    assert qos.restore_visible() is None
 
 
 def test_what_was_taken_without_asking_needs_no_acknowledgement(qos, monkeypatch):
@@ -99,7 +125,7 @@ def test_what_could_not_be_handed_back_is_forgotten(qos, monkeypatch):
         raise RedisConnectionError("gone")
 
     monkeypatch.setattr(stock.QoS, "restore_unacked", refuse)
-    qos._delivered["tag"] = "message"
+    qos._delivered["tag"] = SimpleNamespace(headers={})
     with pytest.raises(RedisConnectionError):
         qos.restore_unacked()
     assert not qos._delivered

@@ -28,12 +28,32 @@ PATIENCE: Final = 1.0
 #: Bytes per stream node with which short streams stay small.
 NODE_BYTES: Final = 512
 
+#: Directives that are looked at.
+_DIRECTIVES: Final = (
+    "appendfsync",
+    "maxclients",
+    "min-replicas-to-write",
+    "no-appendfsync-on-rewrite",
+    "stream-node-max-bytes",
+)
+
+#: Share of its connections with which a server is nearly full.
+CROWDED: Final = 0.8
+
 #: What a crash of the server loses, by `appendfsync`.
 _LOSSES: Final = {
     "always": "a crash loses nothing that was acknowledged",
     "everysec": "a crash loses at most the last second",
     "no": "a crash may lose the last half minute",
 }
+
+#: What is refused past the high-water mark, by how far.
+_REFUSED: Final = (
+    "no answers are kept for equal questions",
+    "new low jobs are refused",
+    "new low and normal jobs are refused",
+    "new jobs are refused",
+)
 
 #: What makes a server unreachable, or refuse.
 AWAY: Final = (RedisError, OSError, TimeoutError)
@@ -59,11 +79,14 @@ async def check_server(settings: WorkerSettings) -> list[Finding]:
             await client.ping()
         except AWAY as error:
             return [unusable("data server", where, error, "GENQUEUE_DATA_URL")]
-        info, config = await asyncio.gather(_info(client), _config(client))
+        info, config = await asyncio.gather(read_info(client), _config(client))
         return [
             version(where, info),
             persistence(info, config),
-            memory(info),
+            writing(info),
+            replication(info, config),
+            memory(info, settings.memory_high_water),
+            room(info, config),
             stream_nodes(config),
             await _deployment(client, settings),
         ]
@@ -79,7 +102,8 @@ def unusable(check: str, where: str, error: Exception, variable: str) -> Finding
     return Finding(check, "fail", f"{where} does not answer: {error}", f"start it, or set {variable}")
 
 
-async def _info(client: redis.asyncio.Redis) -> dict[str, Any]:
+async def read_info(client: redis.asyncio.Redis) -> dict[str, Any]:
+    """Return what a server tells of itself; empty where it keeps that to itself."""
     try:
         found: dict[str, Any] = await client.info()
     except AWAY:
@@ -90,7 +114,7 @@ async def _info(client: redis.asyncio.Redis) -> dict[str, Any]:
 async def _config(client: redis.asyncio.Redis) -> dict[str, str]:
     """Return the directives that are looked at; empty where the server keeps them to itself."""
     try:
-        found = await client.config_get("appendfsync", "stream-node-max-bytes")
+        found = await client.config_get(*_DIRECTIVES)
     except AWAY:
         return {}
     return {str(name): str(value) for name, value in found.items()}
@@ -123,20 +147,82 @@ def persistence(info: Mapping[str, Any], config: Mapping[str, str]) -> Finding:
     found = f"appendonly yes, appendfsync {fsync}: {_LOSSES.get(fsync, 'unknown')}"
     if fsync == "no":
         return Finding("persistence", "warn", found, "set appendfsync everysec, or always to lose nothing")
+    if config.get("no-appendfsync-on-rewrite") == "yes":
+        lost = f"{found}; no-appendfsync-on-rewrite yes: half a minute while the file is rewritten"
+        return Finding("persistence", "warn", lost, "set no-appendfsync-on-rewrite no")
     return Finding("persistence", "ok", found)
 
 
-def memory(info: Mapping[str, Any]) -> Finding:
-    """Judge what the server does when its memory is full."""
+def writing(info: Mapping[str, Any]) -> Finding:
+    """Judge whether the server can write its files; one that cannot refuses every command that changes anything."""
+    if "aof_enabled" not in info:
+        return Finding("writing", "ok", "cannot be read", "see that the server's disk does not fill up")
+    failing = [
+        what
+        for what, state in (
+            ("append-only file", info.get("aof_last_write_status", "ok")),
+            ("rewrite of it", info.get("aof_last_bgrewrite_status", "ok")),
+            ("snapshot", info.get("rdb_last_bgsave_status", "ok")),
+        )
+        if state != "ok"
+    ]
+    if failing:
+        advice = "see the server's log and its disk: it refuses writes, or soon will"
+        return Finding("writing", "fail", f"the last {' and the last '.join(failing)} failed", advice)
+    return Finding("writing", "ok", "no write to disk failed")
+
+
+def replication(info: Mapping[str, Any], config: Mapping[str, str]) -> Finding:
+    """Judge what a failover loses."""
+    if "connected_slaves" not in info:
+        advice = "see that min-replicas-to-write is 1, if there are replicas"
+        return Finding("replication", "ok", "cannot be read", advice)
+    replicas = int(info["connected_slaves"])
+    if not replicas:
+        return Finding("replication", "ok", "no replica: nothing fails over")
+    found = f"{replicas} replica{'s' if replicas > 1 else ''}"
+    needed = config.get("min-replicas-to-write")
+    if needed == "0":
+        lost = f"{found}, min-replicas-to-write 0: a primary cut off from them goes on accepting what is then lost"
+        return Finding("replication", "warn", lost, "set min-replicas-to-write 1")
+    found += "; a failover loses what they had not received yet, usually under 1 s"
+    advice = "see that min-replicas-to-write, which cannot be read, is 1" if needed is None else ""
+    return Finding("replication", "ok", found, advice)
+
+
+def memory(info: Mapping[str, Any], high_water: int = 100) -> Finding:
+    """Judge what the server does when its memory is full, and whether it nearly is; `high_water` in percent."""
     policy = info.get("maxmemory_policy")
     if policy is None:
         return Finding("memory", "warn", "cannot be read", "see that maxmemory-policy is noeviction")
     limit = info.get("maxmemory", 0)
-    found = f"maxmemory-policy {policy}, " + (f"maxmemory {limit / 2**20:.0f} MB" if limit else "no maxmemory")
-    if policy == "noeviction":
-        return Finding("memory", "ok", found)
-    advice = "set maxmemory-policy noeviction: the others delete jobs silently"
-    return Finding("memory", "fail" if limit else "warn", found, advice)
+    if not limit:
+        advice = "set maxmemory below what the machine has, and maxmemory-policy noeviction: then new jobs are refused"
+        found = f"maxmemory-policy {policy}, no maxmemory: the kernel ends the server when memory is short"
+        return Finding("memory", "warn", found, advice)
+    used = 100 * (int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))) / limit
+    found = f"maxmemory-policy {policy}, {used:.0f} % of maxmemory {limit / 2**20:.0f} MB used"
+    if policy != "noeviction":
+        return Finding("memory", "fail", found, "set maxmemory-policy noeviction: the others delete jobs silently")
+    if used >= min(high_water, 100):
+        level = 3 if used >= 100 else int((used - high_water) * 3 / (100 - high_water))
+        advice = "raise maxmemory, or shorten cache_ttl, result_ttl, stream_ttl and dead_ttl"
+        return Finding("memory", "warn", f"{found}: {_REFUSED[level]}", advice)
+    return Finding("memory", "ok", found)
+
+
+def room(info: Mapping[str, Any], config: Mapping[str, str]) -> Finding:
+    """Judge whether the server has connections left."""
+    if "connected_clients" not in info:
+        return Finding("connections", "ok", "cannot be read", "see that maxclients is more than all clients need")
+    used = int(info["connected_clients"])
+    most = info.get("maxclients") or config.get("maxclients")
+    if not most:
+        return Finding("connections", "ok", f"{used} connections; maxclients cannot be read")
+    found = f"{used} of {most} connections"
+    if used >= CROWDED * int(most):
+        return Finding("connections", "warn", found, "raise maxclients, and the file limit of the server's process")
+    return Finding("connections", "ok", found)
 
 
 def stream_nodes(config: Mapping[str, str]) -> Finding:

@@ -96,7 +96,11 @@ def test_a_notice_says_why_there_is_no_answer():
         assert (data["result"], data["truncated"]) == (None, False)
 
 
-@pytest.mark.parametrize("result", [b"", b'{"text":"' + b"x" * 262_144 + b'"}', CODEC.seal("result", b"{}")])
+@pytest.mark.parametrize(
+    "result",
+    [b"", b'{"text":"' + b"x" * 262_144 + b'"}', CODEC.seal("result", b"{}")],
+    ids=["absent", "long", "sealed"],
+)
 def test_a_result_that_cannot_be_told_is_left_out(result):
     """Too long, gone, or sealed with a key this worker does not have: the receiver asks for it."""
     data = notice(replace(ENDED, result=result), Keys(), PLAIN)["data"]
