@@ -92,6 +92,8 @@ class FaultProxy:
         self._delay = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._open = asyncio.Event()
+        self._open.set()
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
@@ -111,6 +113,18 @@ class FaultProxy:
         """Hold every reply back for some seconds from now on."""
         self._delay = seconds
 
+    def hold(self) -> None:
+        """Pass nothing on, in either direction, until `release`; what comes is kept and passed on then."""
+        self._call(self._hold)
+
+    def release(self) -> None:
+        """Pass everything on again, what was held first."""
+        self._call(self._release)
+
+    def lead_to(self, port: int) -> None:
+        """Pass connections made from now on to another server; those that there are stay."""
+        self._upstream = port
+
     def cut(self) -> None:
         """End every connection that there is now."""
         self._call(self._cut)
@@ -119,10 +133,21 @@ class FaultProxy:
         """Return the fault that strikes a command."""
         return next((fault for fault in self._faults if fault.strikes(command)), None)
 
+    async def opened(self) -> None:
+        """Wait while nothing passes."""
+        await self._open.wait()
+
     async def pause(self) -> None:
         """Wait for as long as replies are held back."""
+        await self.opened()
         if self._delay:
             await asyncio.sleep(self._delay)
+
+    async def _hold(self) -> None:
+        self._open.clear()
+
+    async def _release(self) -> None:
+        self._open.set()
 
     async def _cut(self) -> None:
         for link in tuple(self._links):
@@ -204,6 +229,7 @@ class _Link:
                 if fault is not None and fault.where == "before":
                     fault.struck.set()
                     return
+                await self._proxy.opened()
                 self._asked.append(fault)
                 self._to_server.write(command)
                 await self._to_server.drain()

@@ -107,6 +107,11 @@ class Process:
         """Its process id."""
         return self._popen.pid
 
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for the signal that killed it; None while it runs."""
+        return self._popen.poll()
+
     def terminate(self) -> None:
         """Ask it to end."""
         self._asked = True

@@ -126,8 +126,8 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
-    def stop(self) -> None:
-        """End the process and remove a temporary directory."""
+    def halt(self) -> None:
+        """End the process in good order; `start` brings it back with its data."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -136,6 +136,10 @@ class RedisServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+    def stop(self) -> None:
+        """End the process and remove a temporary directory."""
+        self.halt()
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -16,9 +16,10 @@ from genqueue.keys import Keys
 from genqueue.lanes import QUEUES
 from genqueue.settings import Settings
 from genqueue_lab.servers import RedisServer
-from genqueue_worker.attempt import Attempt, new_run
+from genqueue_worker.attempt import Attempt, Clock, new_run
+from genqueue_worker.generation import success
 from genqueue_worker.providers.seam import Chunk, Piece
-from genqueue_worker.runner import Clock, success
+from genqueue_worker.shown import NOTHING
 from genqueue_worker.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Bench:
         if tokens == TOKENS:
             usage = {"promptTokenCount": 20, "candidatesTokenCount": tokens, "totalTokenCount": tokens + 20}
             transcript.take(Chunk(finish_reason="STOP", usage=usage))
-            ended = success(attempt, transcript, Clock(attempt))
+            ended = success(attempt, transcript, Clock(attempt), NOTHING)
             settlement = ledger.Settlement(
                 attempt.flight,
                 attempt.token,

@@ -68,7 +68,7 @@ def wait_for_reader(url):
 @pytest.fixture(scope="module")
 def environment(emulator):
     """Return the variables of a deployment with a server of this module's own."""
-    with RedisServer() as running:
+    with RedisServer(config={"maxmemory": "1gb"}) as running:
         yield {
             "GENQUEUE_DATA_URL": running.url(),
             "GENQUEUE_GEMINI_BASE_URL": emulator.url,

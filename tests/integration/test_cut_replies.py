@@ -14,11 +14,13 @@ import redis as redis_package
 
 from genqueue import AsyncClient, ledger, scripts
 from genqueue.keys import Keys
+from genqueue.lanes import LANES
 from genqueue.ledger import Leases
 from genqueue_lab.fault_proxy import FaultProxy, running
 from genqueue_worker import leases, runner, runtime, sweeper
 from genqueue_worker.completions import delivery
 from genqueue_worker.settings import WorkerSettings
+from genqueue_worker.telemetry import Telemetry
 
 MODEL = "gemini-2.5-flash"
 TERMINAL = {"completed", "failed", "cancelled", "expired"}
@@ -57,7 +59,7 @@ class Place:
         names = ("data_url", "broker_url", "key_prefix")
         async with (
             AsyncClient(**{name: getattr(settings, name) for name in names}) as self.client,
-            runtime.running(settings) as self.runtime,
+            runtime.running(settings, Telemetry(), lambda: LANES) as self.runtime,
         ):
             yield self
 

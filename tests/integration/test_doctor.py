@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -9,6 +10,8 @@ from click.testing import CliRunner
 
 from genqueue.cli import main
 from genqueue_lab.servers import RedisServer, free_port
+
+GUIDE = Path(__file__).parents[2] / "ops" / "celery.md"
 
 #: A password and a key that must never be seen.
 PASSWORD, KEY = "hunter-2-hunter", "wrong-secret-key"
@@ -104,8 +107,25 @@ def test_a_managed_server_that_hides_its_configuration(environment, own_server):
     status, checks, printed = examine(environment | {"GENQUEUE_DATA_URL": url})
     assert status == 0
     hidden = [name for name, check in checks.items() if "cannot be read" in check["found"]]
-    assert hidden == ["data server", "persistence", "memory", "streams"]
+    assert hidden == ["data server", "persistence", "writing", "replication", "memory", "connections", "streams"]
     assert PASSWORD not in printed
+
+
+def test_the_user_of_the_guide_is_let_in(environment, own_server):
+    """All is examined but the configuration; with no memory left, who works cannot be asked, and that is said."""
+    rights = next(line for line in GUIDE.read_text().splitlines() if line.startswith("ACL SETUSER"))
+    with redis.Redis.from_url(own_server.url()) as client:
+        client.execute_command(*rights.replace("secret", PASSWORD).split())
+        named = {"GENQUEUE_DATA_URL": f"redis://genqueue:{PASSWORD}@127.0.0.1:{own_server.port}/0"}
+        named["GENQUEUE_KEY_PREFIX"] = "gq"
+        status, checks, _ = examine(environment | named)
+        assert (status, checks["workers"]["found"]) == (0, "none answers within 1 s")
+        hidden = [name for name, check in checks.items() if "cannot be read" in check["found"]]
+        assert hidden == ["persistence", "streams"]
+        client.config_set("maxmemory", 1)
+        _, checks, _ = examine(environment | named)
+    assert "new jobs are refused" in checks["memory"]["found"]
+    assert "cannot be asked" in checks["workers"]["found"]
 
 
 def test_a_server_that_deletes_jobs_fails(environment, tmp_path):

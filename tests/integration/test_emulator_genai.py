@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import httpx
+import httpx2
 import pytest
 from google import genai
 from google.genai import errors, types
@@ -248,3 +249,71 @@ def test_rich_answers_are_read_by_the_sdk(client):
     assert stopped.candidates[0].safety_ratings[0].blocked
     blocked = client.models.generate_content(model="gemini-2.5-flash", contents="block this prompt")
     assert blocked.prompt_feedback.block_reason == types.BlockedReason.PROHIBITED_CONTENT
+
+
+def ask_through(connect, fault, *, streamed):
+    """Ask once through a fault and return the chunks that came before the error, and the error."""
+    client = connect(headers={"x-emulator-fault": fault})
+    chunks = []
+    try:
+        if streamed:
+            chunks.extend(client.models.generate_content_stream(model=MODEL, contents="hello"))
+        else:
+            chunks.append(client.models.generate_content(model=MODEL, contents="hello"))
+    except (errors.APIError, httpx2.TransportError) as error:
+        return len(chunks), error
+    return len(chunks), None
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "kind", "code", "status"),
+    [
+        ("status;status=429;retry_info=7", errors.ClientError, 429, "RESOURCE_EXHAUSTED"),
+        ("status", errors.ServerError, 503, "UNAVAILABLE"),
+        ("region_forbidden", errors.ClientError, 403, "PERMISSION_DENIED"),
+    ],
+)
+def test_ordered_errors_are_googles(connect, fault, kind, code, status, streamed):
+    """An error that was ordered has its code, status, message and details where google-genai shows them."""
+    shown, error = ask_through(connect, fault, streamed=streamed)
+    assert (shown, type(error), error.code, error.status) == (0, kind, code, status)
+    assert error.message
+    if "retry_info" in fault:
+        (detail,) = error.details["error"]["details"]
+        assert detail == {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}
+
+
+def test_a_quota_used_up_is_googles_error(own_emulator):
+    """The request too many raises a ClientError with QuotaFailure and RetryInfo among its details."""
+    own_emulator.limit(rpm=1, minute=3600)
+    options = types.HttpOptions(base_url=own_emulator.url, client_args={"verify": own_emulator.trust()})
+    with genai.Client(api_key="key", http_options=options) as client:
+        assert client.models.generate_content(model=MODEL, contents="hello").text
+        with pytest.raises(errors.ClientError) as caught:
+            client.models.generate_content(model=MODEL, contents="hello")
+    assert (caught.value.code, caught.value.status) == (429, "RESOURCE_EXHAUSTED")
+    kinds = [detail["@type"].rpartition(".")[2] for detail in caught.value.details["error"]["details"]]
+    assert kinds == ["Help", "QuotaFailure", "RetryInfo"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "shown", "error"),
+    [
+        ("error_in_stream;after=3", 3, errors.ClientError),
+        ("error_in_stream;after=3;data;status=503", 3, errors.ServerError),
+        ("truncate;after=3", 3, errors.UnknownApiResponseError),
+        ("truncate;after=3;whole", 3, type(None)),
+        ("split_json;after=3", 40, type(None)),
+        ("reset;after=3", 3, httpx2.TransportError),
+        ("disconnect;after=3;tcp=fin", 3, httpx2.TransportError),
+    ],
+)
+def test_a_stream_that_fails_midway_is_read_by_the_sdk(connect, fault, shown, error):
+    """The chunks before the fault come, and then the error that google-genai makes of it; some it does not notice."""
+    try:
+        seen, caught = ask_through(connect, fault, streamed=True)
+    except errors.UnknownApiResponseError as unread:
+        seen, caught = shown, unread
+    assert seen == shown
+    assert isinstance(caught, error)

@@ -7,6 +7,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from genqueue_lab.drill.audit import wait_until
 from genqueue_lab.fault_proxy import FaultProxy
 
 
@@ -124,3 +125,17 @@ def test_a_server_that_is_away_is_away_behind_the_proxy(own_server):
         own_server.kill()
         with pytest.raises(redis.ConnectionError):
             one.ping()
+
+
+def test_what_is_held_comes_late(proxy, database_url, direct):
+    """While the proxy holds nothing passes; what a caller gave up waiting for is done at the release."""
+    url = proxy.url(int(database_url.rpartition("/")[2]))
+    with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=0.2) as hasty:
+        hasty.set("a", 1)
+        proxy.hold()
+        with pytest.raises(redis.TimeoutError):
+            hasty.incr("a")
+        assert direct.get("a") == b"1"
+        proxy.release()
+        assert wait_until(lambda: direct.get("a") == b"2", 10)
+        assert hasty.get("a") == b"2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import random
@@ -74,7 +75,12 @@ class Answer:
 
 
 def compose(request: GenerateRequest, model: Model, pace: Pace) -> Answer:
-    """Return the answer to a request: thoughts if asked for, then a function call, JSON, or words and an image."""
+    """Return the answer to a request: thoughts if asked for, then a function call, JSON, or words and an image.
+
+    An answer of the model's own that was cut off, in the turn before the last, is continued where it ends.
+    """
+    if (rest := _continued(request, model, pace)) is not None:
+        return rest
     if is_blocked(request):
         return Answer([], "", prompt_feedback=prompt_feedback())
     source = random.Random(_seed(request))  # noqa: S311 - words, not secrets
@@ -95,6 +101,32 @@ def compose(request: GenerateRequest, model: Model, pace: Pace) -> Answer:
         pieces = _signed(pieces)
     length = sum(len(piece.part.get("text", "")) for piece in pieces if not piece.thought)
     return Answer(pieces, reason, remarks(request, length, reason))
+
+
+def _continued(request: GenerateRequest, model: Model, pace: Pace) -> Answer | None:
+    """Return what is missing of an answer whose beginning is the turn before the last; None when none is missing."""
+    *before, shown, last = request.contents if len(request.contents) > 1 else ({}, {})
+    if not before or (shown.get("role"), last.get("role", "user")) != ("model", "user"):
+        return None
+    text = "".join(part.get("text", "") for part in shown["parts"])
+    whole = compose(dataclasses.replace(request, contents=before), model, pace)
+    if not text or any(piece.part.keys() - {"text", "thought"} for piece in whole.pieces):
+        return None
+    said = "".join(piece.part["text"] for piece in whole.pieces if not piece.thought)
+    if len(text) >= len(said) or not said.startswith(text):
+        return None
+    return dataclasses.replace(whole, pieces=list(_behind(whole.pieces, len(text))))
+
+
+def _behind(pieces: list[Piece], length: int) -> Iterator[Piece]:
+    """Yield the pieces without thoughts and without the first so many characters of text."""
+    for piece in pieces:
+        if piece.thought:
+            continue
+        text = piece.part["text"]
+        if length < len(text):
+            yield Piece({"text": text[length:]}, piece.tokens)
+        length = max(0, length - len(text))
 
 
 def _signed(pieces: list[Piece]) -> list[Piece]:

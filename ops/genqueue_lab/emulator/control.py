@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from genqueue_lab.emulator.delivery import send_json
+from genqueue_lab.emulator.faults import Faults, Rule
 
 if TYPE_CHECKING:
     from genqueue_lab.emulator.exchange import Exchange, Request
     from genqueue_lab.emulator.files import Files
     from genqueue_lab.emulator.options import Pace
+    from genqueue_lab.emulator.quotas import Meters
     from genqueue_lab.emulator.stats import Stats
 
 #: Seconds a wait may last when the caller does not say.
@@ -24,7 +26,9 @@ _AT_LEAST, _AT_MOST = "_at_least", "_at_most"
 class Steered(Protocol):
     """What is steered."""
 
+    faults: Faults
     files: Files
+    meters: Meters
     pace: Pace
     stats: Stats
 
@@ -39,27 +43,52 @@ class Control:
         """Answer one request; wrong values get 400 and a sentence."""
         request = exchange.request
         try:
-            match request.method, request.path.rstrip("/"):
-                case "GET", "/emulator/stats":
-                    details = request.query.get("details", "1") != "0"
-                    status, body = 200, self._steered.stats.snapshot(details=details)
-                case "GET", "/emulator/bodies":
-                    status, body = 200, {"bodies": [msgspec.Raw(one) for one in self._steered.stats.bodies()]}
-                case "GET", "/emulator/wait":
-                    status, body = await self._wait(request.query)
-                case "GET", "/emulator/files":
-                    status, body = 200, {"files": [file.describe() for file in self._steered.files.log]}
-                case "POST", "/emulator/settings":
-                    status, body = 200, self._set(request)
-                case "POST", "/emulator/reset":
-                    self._steered.stats.reset()
-                    status, body = 200, {}
-                case method, path:
-                    known = "stats, bodies, files, wait, settings, reset"
-                    status, body = 404, {"error": f"no {method} {path} here: {known}"}
+            if request.method == "GET" and request.path.rstrip("/") == "/emulator/wait":
+                status, body = await self._wait(request.query)
+            else:
+                status, body = self._show(request) or self._steer(request) or _nothing(request)
         except ValueError as error:  # msgspec's errors are ValueErrors
             status, body = 400, {"error": str(error)}
         await send_json(exchange, status, body, [])
+
+    def _show(self, request: Request) -> tuple[int, dict[str, Any]] | None:
+        steered = self._steered
+        match request.method, request.path.rstrip("/"):
+            case "GET", "/emulator/stats":
+                seen = steered.stats.snapshot(details=request.query.get("details", "1") != "0")
+                return 200, seen | self._wanted(request.query)
+            case "GET", "/emulator/bodies":
+                return 200, {"bodies": [msgspec.Raw(one) for one in steered.stats.bodies()]}
+            case "GET", "/emulator/files":
+                return 200, {"files": [file.describe() for file in steered.files.log]}
+            case "GET", "/emulator/faults":
+                return 200, {"faults": steered.faults.describe()}
+            case "GET", "/emulator/quotas":
+                return 200, {**msgspec.structs.asdict(steered.meters.quota), "refused": steered.meters.refused}
+            case _:
+                return None
+
+    def _wanted(self, query: dict[str, str]) -> dict[str, Any]:
+        """Return the counts of every prompt, if asked for."""
+        return {"prompts": self._steered.stats.prompts()} if query.get("prompts", "0") != "0" else {}
+
+    def _steer(self, request: Request) -> tuple[int, dict[str, Any]] | None:
+        match request.method, request.path.rstrip("/"):
+            case "POST", "/emulator/settings":
+                return 200, self._set(request)
+            case "POST", "/emulator/reset":
+                self._steered.stats.reset()
+                return 200, {}
+            case "POST", "/emulator/faults":
+                return 200, {"faults": [one.describe() for one in self._steered.faults.add(_rules(request))]}
+            case "DELETE", "/emulator/faults":
+                number = int(request.query["id"]) if "id" in request.query else None
+                return 200, {"faults": [one.describe() for one in self._steered.faults.remove(number)]}
+            case "POST", "/emulator/quotas":
+                values = msgspec.json.decode(request.body or b"{}", type=dict[str, Any])
+                return 200, msgspec.structs.asdict(self._steered.meters.change(values))
+            case _:
+                return None
 
     def _set(self, request: Request) -> dict[str, Any]:
         """Change the pace and return the one before."""
@@ -84,3 +113,18 @@ class Control:
         except TimeoutError:
             return 408, stats.snapshot(details=False)
         return 200, stats.snapshot()
+
+
+def _rules(request: Request) -> list[Rule]:
+    """Return the rules a request brings: one object, a list of them, or the short form in a JSON text."""
+    given = msgspec.json.decode(request.body or b"{}")
+    return [Rule.parse(one) if isinstance(one, str) else Rule.convert(one) for one in _listed(given)]
+
+
+def _listed(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given]
+
+
+def _nothing(request: Request) -> tuple[int, dict[str, Any]]:
+    known = "stats, bodies, files, wait, settings, reset, faults, quotas"
+    return 404, {"error": f"no {request.method} {request.path} here: {known}"}

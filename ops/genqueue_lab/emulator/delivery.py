@@ -133,6 +133,7 @@ async def stream(exchange: Exchange, reply: Reply, pace: Pace, headers: Headers)
     if closing:
         await exchange.send(closing.encode())
     await exchange.end()
+    record.answered = True
 
 
 async def whole(exchange: Exchange, reply: Reply, pace: Pace, headers: Headers) -> None:
@@ -142,6 +143,7 @@ async def whole(exchange: Exchange, reply: Reply, pace: Pace, headers: Headers) 
     lag = await timeline.until(max(0, len(pieces) - 1))
     exchange.record.lag = lag
     await send_json(exchange, 200, reply.chunk(pieces, last=True), headers)
+    exchange.record.answered = True
 
 
 async def send_json(exchange: Exchange, status: int, body: Any, headers: Headers) -> None:

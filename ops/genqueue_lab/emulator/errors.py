@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import http
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genqueue_lab.emulator.quotas import Excess
 
 #: HTTP status of each canonical name the emulator uses.
 STATUSES = {
@@ -11,10 +16,34 @@ STATUSES = {
     "NOT_FOUND": 404,
     "FAILED_PRECONDITION": 400,
     "ALREADY_EXISTS": 409,
+    "UNAUTHENTICATED": 401,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
     "INTERNAL": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
 }
 
+#: Canonical names of statuses that more than one name has.
+_NAMES = {code: name for name, code in reversed(STATUSES.items())}
+
+_PHRASES = {int(status): status.phrase for status in http.HTTPStatus}
+
+#: What Google says with a status.
+_SENTENCES = {
+    429: "Resource has been exhausted (e.g. check quota).",
+    500: "An internal error has occurred. Please retry or report in "
+    "https://developers.generativeai.google/guide/troubleshooting",
+    503: "The model is overloaded. Please try again later.",
+    504: "Deadline expired before operation could complete.",
+}
+
+#: Statuses that Google's front end answers by itself, with a page and not with an error object.
+_FRONT_END = frozenset({408, 413, 502})
+
 _TYPE = "type.googleapis.com/google.rpc."
+_LIMITS = "https://ai.google.dev/gemini-api/docs/rate-limits"
 _BAD_KEY = "API key not valid. Please pass a valid API key."
 _NO_KEY = (
     "Method doesn't allow unregistered callers (callers without established identity). "
@@ -23,11 +52,19 @@ _NO_KEY = (
 
 
 class GoogleError(Exception):
-    """An answer in Google's error shape; `details` are google.rpc messages with their `@type`."""
+    """An answer in Google's error shape; `details` are google.rpc messages with their `@type`.
+
+    Attributes:
+        page: the front end's HTML, which is answered instead; None for most.
+        retry_after: seconds in the Retry-After header field; None leaves it out.
+    """
+
+    page: bytes | None = None
+    retry_after: float | None = None
 
     def __init__(self, status: str, message: str, details: list[dict[str, Any]] | None = None) -> None:
         super().__init__(message)
-        self.code = STATUSES[status]
+        self.code = STATUSES.get(status, 0)
         self.status = status
         self.message = message
         self.details = details or []
@@ -84,3 +121,57 @@ def unknown_model(model: str, version: str, method: str) -> GoogleError:
         f"models/{model} is not found for API version {version}, or is not supported for {method}. "
         "Call ListModels to see the list of available models and their supported methods.",
     )
+
+
+def failure(code: int, retry_info: float | None, retry_after: float | None) -> GoogleError:
+    """Return the answer with an HTTP status that was asked for; the two are seconds, in the body and in a header."""
+    phrase = _PHRASES.get(code, "Error")
+    message = _SENTENCES.get(code, f"{phrase}.")
+    details = [] if retry_info is None else [_retry_info(retry_info)]
+    error = GoogleError(_NAMES.get(code, "UNKNOWN"), message, details)
+    error.code, error.retry_after = code, retry_after
+    if code in _FRONT_END:
+        error.page = f"<!DOCTYPE html>\n<html lang=en>\n<title>Error {code} ({phrase})!!1</title>\n".encode()
+    return error
+
+
+def region_forbidden() -> GoogleError:
+    """Return the answer to a request from, or for, a location that is not allowed."""
+    info = {
+        "@type": _TYPE + "ErrorInfo",
+        "reason": "LOCATION_POLICY_VIOLATED",
+        "domain": "googleapis.com",
+        "metadata": {"service": "generativelanguage.googleapis.com"},
+    }
+    return GoogleError("PERMISSION_DENIED", "User location is not supported for the API use.", [info])
+
+
+def quota_exceeded(excess: Excess, model: str) -> GoogleError:
+    """Return the answer to a request too many."""
+    metric = "generativelanguage.googleapis.com/generate_content_free_tier_requests"
+    delay = _retry_info(excess.wait)
+    violation = {
+        "quotaMetric": metric,
+        "quotaId": f"GenerateRequestsPer{excess.per}PerProjectPerModel-FreeTier",
+        "quotaDimensions": {"location": "global", "model": model},
+        "quotaValue": str(excess.limit),
+    }
+    link = {"description": "Learn more about Gemini API quotas", "url": _LIMITS}
+    message = (
+        "You exceeded your current quota, please check your plan and billing details. For more information on this "
+        f"error, head to: {_LIMITS}. \n* Quota exceeded for metric: {metric}, limit: {excess.limit}, model: {model}\n"
+        f"Please retry in {excess.wait:.9f}s."
+    )
+    details = [
+        {"@type": _TYPE + "Help", "links": [link]},
+        {"@type": _TYPE + "QuotaFailure", "violations": [violation]},
+        delay,
+    ]
+    return GoogleError("RESOURCE_EXHAUSTED", message, details)
+
+
+def _retry_info(seconds: float) -> dict[str, Any]:
+    """Return google.rpc.RetryInfo with a protobuf duration, rounded up: "3s", "0.250s"."""
+    milliseconds = math.ceil(seconds * 1000)
+    text = f"{milliseconds / 1000:.3f}" if milliseconds % 1000 else str(milliseconds // 1000)
+    return {"@type": _TYPE + "RetryInfo", "retryDelay": f"{text}s"}

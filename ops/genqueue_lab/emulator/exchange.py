@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import parse_qsl, unquote
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MAX_BODY = 20 * 1024 * 1024
 
 Headers = list[tuple[str, str]]
+
+#: How a TCP connection ends without a word of TLS or HTTP: in order, or by a reset.
+Ending = Literal["fin", "rst"]
 
 
 @dataclass(slots=True)
@@ -72,6 +75,25 @@ class Exchange(Protocol):
 
     async def end(self) -> None:
         """Send the end of the body."""
+
+    def reset(self, code: str) -> None:
+        """Break off this answer: RST_STREAM with an HTTP/2 error code by name; a reset connection on HTTP/1.1."""
+
+    def disconnect(self, ending: Ending) -> None:
+        """Drop the connection with all that is under way on it."""
+
+    def go_away(self, code: str, last_stream: int | None) -> None:
+        """Send GOAWAY; streams up to the last one go on, and the connection is closed when they have ended.
+
+        Without `last_stream` every stream that is open goes on. HTTP/1.1 closes the connection after this answer.
+        """
+
+    def hang_up(self) -> None:
+        """Flush what was written and close the connection; all that is under way on it is cut off."""
+
+    @property
+    def stream_id(self) -> int | None:
+        """The number of the HTTP/2 stream; None on HTTP/1.1."""
 
 
 class Service(Protocol):

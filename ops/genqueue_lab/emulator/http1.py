@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, cast
 import h11
 
 from genqueue_lab.emulator.exchange import Request
+from genqueue_lab.emulator.sockets import drop
 
 if TYPE_CHECKING:
-    from genqueue_lab.emulator.exchange import Headers, Service
+    from genqueue_lab.emulator.exchange import Ending, Headers, Service
     from genqueue_lab.emulator.stats import ConnectionRecord, RequestRecord, Stats
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,27 @@ class Http1Exchange:
         """Send the end of the body."""
         self._connection.write(h11.EndOfMessage())
 
+    @property
+    def stream_id(self) -> int | None:
+        """HTTP/1.1 has no streams."""
+        return None
+
+    def reset(self, code: str) -> None:  # noqa: ARG002 - HTTP/1.1 has no codes
+        """Reset the connection: HTTP/1.1 has no other way to break off an answer."""
+        self._connection.drop("rst")
+
+    def disconnect(self, ending: Ending) -> None:
+        """Drop the connection."""
+        self._connection.drop(ending)
+
+    def go_away(self, code: str, last_stream: int | None) -> None:  # noqa: ARG002 - HTTP/1.1 has neither
+        """Close the connection after this answer."""
+        self._connection.leaving = True
+
+    def hang_up(self) -> None:
+        """Close the connection; the answer stays as it is."""
+        self._connection.cut_off()
+
 
 class Http1Connection(asyncio.Protocol):
     """One client's HTTP/1.1 connection; owns the task that answers its current request."""
@@ -54,6 +76,8 @@ class Http1Connection(asyncio.Protocol):
         self._stats = stats
         self._exchange: Http1Exchange | None = None
         self._task: asyncio.Task[None] | None = None
+        self.leaving = False
+        self._cut = False
         self.writable = asyncio.Event()
         self.writable.set()
         self.lost = asyncio.Event()
@@ -79,7 +103,7 @@ class Http1Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - the reason does not matter
         """Cancel the answer that is still under way."""
         if self._exchange is not None:
-            self._stats.ended(self._exchange.record, cancelled=True)
+            self._stats.ended(self._exchange.record, cancelled=not self._cut)
             self._exchange = None
         if self._task is not None:
             self._task.cancel()
@@ -128,7 +152,7 @@ class Http1Connection(asyncio.Protocol):
             return
         self._exchange = self._task = None
         self._stats.ended(exchange.record, cancelled=False)
-        if self._http.our_state is h11.MUST_CLOSE:
+        if self.leaving or self._http.our_state is not h11.DONE:
             self._transport.close()
             return
         self._http.start_next_cycle()
@@ -148,6 +172,16 @@ class Http1Connection(asyncio.Protocol):
         """Send an event of the answer."""
         if (data := self._http.send(event)) and not self._transport.is_closing():
             self._transport.write(data)
+
+    def drop(self, ending: Ending) -> None:
+        """Drop the connection without a word."""
+        self._cut = True
+        drop(self._transport, ending)
+
+    def cut_off(self) -> None:
+        """Close the connection from this side."""
+        self._cut = True
+        self._transport.close()
 
     def close(self) -> None:
         """Close; what is under way is cut off."""

@@ -23,11 +23,13 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from hyperframe.frame import GoAwayFrame
 
 from genqueue_lab.emulator.exchange import Request
+from genqueue_lab.emulator.sockets import drop
 
 if TYPE_CHECKING:
-    from genqueue_lab.emulator.exchange import Headers, Service
+    from genqueue_lab.emulator.exchange import Ending, Headers, Service
     from genqueue_lab.emulator.stats import ConnectionRecord, RequestRecord, Stats
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,10 @@ class _Frames(H2Connection):
         self.outbound_flow_control_window -= size
         self.streams[stream_id].outbound_flow_control_window -= size
 
+    def send_goaway(self, code: int, last_stream: int) -> None:
+        """Send GOAWAY and stay open for the streams that go on, which `close_connection` would forbid."""
+        self._data_to_send += GoAwayFrame(stream_id=0, last_stream_id=last_stream, error_code=code).serialize()
+
 
 class Http2Stream:
     """One stream: a request and its answer."""
@@ -70,6 +76,11 @@ class Http2Stream:
         self.task: asyncio.Task[None] | None = None
         self._connection = connection
         self.id = stream_id
+
+    @property
+    def stream_id(self) -> int | None:
+        """The stream's number."""
+        return self.id
 
     def start(self, status: int, headers: Headers) -> None:
         """Send the status and the header fields."""
@@ -89,6 +100,23 @@ class Http2Stream:
         """Send the end of the stream."""
         self._connection.frames.end_stream(self.id)
         self._connection.flush_soon()
+
+    def reset(self, code: str) -> None:
+        """Send RST_STREAM with an error code by name."""
+        self._connection.frames.reset_stream(self.id, ErrorCodes[code])
+        self._connection.flush_soon()
+
+    def disconnect(self, ending: Ending) -> None:
+        """Drop the connection with all its streams."""
+        self._connection.drop(ending)
+
+    def go_away(self, code: str, last_stream: int | None) -> None:
+        """Send GOAWAY; the connection is closed when the streams up to the last one have ended."""
+        self._connection.leave(code, last_stream)
+
+    def hang_up(self) -> None:
+        """Close the connection; its streams are cut off."""
+        self._connection.cut_off()
 
 
 class Http2Connection(asyncio.Protocol):
@@ -110,6 +138,8 @@ class Http2Connection(asyncio.Protocol):
         self._streams: dict[int, Http2Stream] = {}
         self._flushing = False
         self._writable = True
+        self._cut = False
+        self._last_stream: int | None = None  # after GOAWAY: streams above it are not served
         self._moved = asyncio.Event()
         self.lost = asyncio.Event()
 
@@ -165,6 +195,8 @@ class Http2Connection(asyncio.Protocol):
                 pass
 
     def _open(self, event: RequestReceived) -> None:
+        if self._last_stream is not None and event.stream_id > self._last_stream:
+            return  # the client will learn from GOAWAY that nobody looked at it
         if len(self._streams) >= self._max_streams:
             self._record.refused += 1
             self.frames.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
@@ -191,11 +223,15 @@ class Http2Connection(asyncio.Protocol):
             self.flush_soon()
         self._streams.pop(stream.id, None)
         self._stats.ended(stream.record, cancelled=False)
+        if self._last_stream is not None and not self._streams:
+            self._hang_up()
 
     def _drop(self, stream: Http2Stream) -> None:
-        """Forget a stream whose client has left."""
+        """Forget a stream whose client has left, or whose connection was cut here."""
         self._streams.pop(stream.id, None)
-        self._stats.ended(stream.record, cancelled=True)
+        if self._cut:
+            stream.record.fault = stream.record.fault or "cut"
+        self._stats.ended(stream.record, cancelled=not self._cut)
         if stream.task is not None:
             stream.task.cancel()
 
@@ -208,6 +244,28 @@ class Http2Connection(asyncio.Protocol):
         self._drop_all()
         self._flush()
         self._transport.close()
+
+    def drop(self, ending: Ending) -> None:
+        """Drop the connection without a word."""
+        self._cut = True
+        self._flush()
+        drop(self._transport, ending)
+
+    def leave(self, code: str, last_stream: int | None) -> None:
+        """Send GOAWAY and close once the streams up to the last one have ended."""
+        highest = max(self._streams, default=0)
+        self._last_stream = highest if last_stream is None else last_stream
+        self.frames.send_goaway(ErrorCodes[code], self._last_stream)
+        self._cut = True
+        for stream in [one for one in self._streams.values() if one.id > self._last_stream]:
+            self._drop(stream)
+        self._cut = False
+        self._flush()
+
+    def cut_off(self) -> None:
+        """Close the connection from this side; its streams are cut off."""
+        self._cut = True
+        self._hang_up()
 
     async def room(self, stream_id: int) -> int:
         """Return how many bytes the stream may send in one frame, once that is more than none."""

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 
+from genqueue_lab.emulator.faults import Rule  # noqa: TC001 - msgspec reads the annotation
+from genqueue_lab.emulator.quotas import Quota
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -54,6 +57,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         directory: where the certificates live.
         ready_file: written once connections are accepted, JSON with url, ca_file and pid.
         max_concurrent_streams: streams a client may have open on one HTTP/2 connection.
+        quota: the limits of every key on every model.
+        faults: rules in force from the start.
     """
 
     host: str = "127.0.0.1"
@@ -63,3 +68,5 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path = Path(".genqueue/emulator")
     ready_file: Path | None = None
     max_concurrent_streams: Count = 100
+    quota: Quota = Quota()
+    faults: tuple[Rule, ...] = ()

@@ -59,17 +59,20 @@ class EmulatorProcess:
 
     def _arguments(self) -> list[str]:
         options = self.options
+        quota = msgspec.structs.asdict(options.quota)
         named = {
             "host": options.host,
             "port": options.port,
             **{name.replace("_", "-"): value for name, value in msgspec.structs.asdict(options.pace).items()},
+            **{name: value for name, value in quota.items() if value is not None},
             "max-streams": options.max_concurrent_streams,
             "directory": self._directory,
             "ready-file": self._directory / "ready",
         }
         if options.api_key is not None:
             named["api-key"] = options.api_key
-        return [f"--{name}={value}" for name, value in named.items()]
+        faults = [f"--fault={rule.spell()}" for rule in options.faults]
+        return [f"--{name}={value}" for name, value in named.items()] + faults
 
     def _wait_ready(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
         give_up = time.monotonic() + START_TIMEOUT
@@ -115,6 +118,31 @@ class EmulatorProcess:
     def stats(self, *, details: bool = True) -> dict[str, Any]:
         """Return what the emulator has seen since its start or the last reset; `details` adds every request."""
         return self._request("GET", f"/emulator/stats?details={int(details)}")
+
+    def prompts(self) -> dict[str, dict[str, Any]]:
+        """Return what became of the calls of each prompt, by its fingerprint (`requests.fingerprint`)."""
+        listed = self._request("GET", "/emulator/stats?details=0&prompts=1")["prompts"]
+        return {one["fingerprint"]: one for one in listed}
+
+    def fault(self, kind: str, **fields: Any) -> int:
+        """Put a rule in force, see `faults.Rule` for its fields, and return its number."""
+        (added,) = self._request("POST", "/emulator/faults", {"kind": kind, **fields})["faults"]
+        return int(added["id"])
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the rules in force with their counts."""
+        rules: list[dict[str, Any]] = self._request("GET", "/emulator/faults")["faults"]
+        return rules
+
+    def clear_faults(self, number: int | None = None) -> list[dict[str, Any]]:
+        """Take one rule, or all, out of force and return them with their last counts."""
+        query = "" if number is None else f"?id={number}"
+        rules: list[dict[str, Any]] = self._request("DELETE", f"/emulator/faults{query}")["faults"]
+        return rules
+
+    def limit(self, **values: Any) -> dict[str, Any]:
+        """Change quotas (rpm, rpd, window, minute; None for no limit) and return those before."""
+        return self._request("POST", "/emulator/quotas", values)
 
     def files(self) -> list[dict[str, Any]]:
         """Return what was ever uploaded by the Files API, as that API describes it."""

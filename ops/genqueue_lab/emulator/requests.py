@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +63,24 @@ class GenerateRequest:
     searches: bool = False
 
     @property
+    def prompt(self) -> str:
+        """All text of all turns."""
+        return "\n".join(part["text"] for turn in self.contents for part in turn["parts"] if "text" in part)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen characters that stand for the first turn's text, so that a continued answer counts with it."""
+        return fingerprint(" ".join(part["text"] for part in self.contents[0]["parts"] if "text" in part))
+
+    @property
     def last_text(self) -> str:
         """The text of the last turn."""
         return " ".join(part["text"] for part in self.contents[-1]["parts"] if "text" in part)
+
+
+def fingerprint(prompt: str) -> str:
+    """Return what stands for a prompt, the text of the first turn, in the statistics."""
+    return hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def parse_generate(request: Request, model: Model) -> GenerateRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import re
 import time
@@ -11,10 +12,20 @@ from genqueue_lab.emulator.answers import compose
 from genqueue_lab.emulator.catalog import MODELS, Model, describe, page
 from genqueue_lab.emulator.control import Control
 from genqueue_lab.emulator.delivery import Reply, send_bytes, send_json, stream, whole
-from genqueue_lab.emulator.errors import GoogleError, invalid, missing_key, unknown_model, wrong_key
+from genqueue_lab.emulator.errors import (
+    GoogleError,
+    invalid,
+    missing_key,
+    quota_exceeded,
+    unknown_model,
+    wrong_key,
+)
+from genqueue_lab.emulator.faults import Faults, Rule, Standing
 from genqueue_lab.emulator.files import Files
-from genqueue_lab.emulator.requests import count_tokens, parse_generate
+from genqueue_lab.emulator.quotas import Meters
+from genqueue_lab.emulator.requests import GenerateRequest, count_tokens, parse_generate
 from genqueue_lab.emulator.stats import CONTROL, Stats
+from genqueue_lab.emulator.strikes import Struck, StruckExchange
 
 if TYPE_CHECKING:
     from genqueue_lab.emulator.exchange import Exchange, Headers
@@ -22,17 +33,25 @@ if TYPE_CHECKING:
 
 _ROUTE = re.compile(r"/(?P<version>v1|v1beta|v1alpha)/models(?:/(?P<model>[^/:]+)(?::(?P<method>\w+))?)?")
 _NO_PAGE = b"<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)!!1</title>\n"
+_HTML = "text/html; charset=UTF-8"
 _TIERS = {"standard", "flex", "priority"}
 _REJECTED_KEYS = ("wrong", "invalid")
 
+_OWN_FIELDS = "x-emulator-"
+
+#: The header field with a fault for its own request, in the short form.
+FAULT = "x-emulator-fault"
+
 
 class Gemini:
-    """The API; `pace` can be replaced while it runs."""
+    """The API; `pace`, faults and quotas can be changed while it runs."""
 
     def __init__(self, options: Options, stats: Stats) -> None:
         self.pace = options.pace
         self.stats = stats
         self.files = Files()
+        self.faults = Faults(options.faults)
+        self.meters = Meters(options.quota)
         self._api_key = options.api_key
         self._control = Control(self)
 
@@ -49,8 +68,14 @@ class Gemini:
     async def _refuse(self, exchange: Exchange, error: GoogleError) -> None:
         request = exchange.request
         listed = request.path.endswith(":streamGenerateContent") and request.query.get("alt") != "sse"
+        fields = _headers(exchange)
+        if error.retry_after is not None:
+            fields.append(("retry-after", f"{error.retry_after:.0f}"))
+        if error.page is not None:
+            await send_bytes(exchange, error.code, error.page, [("content-type", _HTML), *fields])
+            return
         body = error.body()
-        await send_json(exchange, error.code, [body] if listed else body, _headers(exchange))
+        await send_json(exchange, error.code, [body] if listed else body, fields)
 
     async def _route(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -61,7 +86,7 @@ class Gemini:
             return
         route = _ROUTE.fullmatch(request.path)
         if route is None or (request.method == "POST") != bool(route["method"]):
-            await send_bytes(exchange, 404, _NO_PAGE, [("content-type", "text/html; charset=UTF-8")])
+            await send_bytes(exchange, 404, _NO_PAGE, [("content-type", _HTML)])
             return
         self._check_key(exchange)
         if route["method"]:
@@ -72,8 +97,7 @@ class Gemini:
             await send_json(exchange, 200, page(request.query), _headers(exchange))
 
     def _check_key(self, exchange: Exchange) -> None:
-        request = exchange.request
-        key = request.headers.get("x-goog-api-key") or request.query.get("key")
+        key = _key(exchange)
         if not key:
             raise missing_key()
         accepted = not key.startswith(_REJECTED_KEYS) if self._api_key is None else key == self._api_key
@@ -104,24 +128,49 @@ class Gemini:
         pace = self._pace_for(exchange)
         asked = parse_generate(exchange.request, model)
         self.stats.received(exchange.request.body)
+        self.stats.called(exchange.record, asked.fingerprint, asked.prompt)
         self.files.check(asked.contents)
+        self._check_quota(exchange, model)
+        if (standing := self._fault_for(exchange, asked, model)) is not None:
+            exchange = StruckExchange(exchange, standing)
+            if (refusal := await exchange.refusal()) is not None:
+                raise refusal
         tier = asked.tier if asked.tier in _TIERS else "standard"
         reply = Reply(compose(asked, model, pace), model.id, asked.prompt_tokens, tier)
         deliver = stream if streamed else whole
-        await deliver(exchange, reply, pace, _headers(exchange, tier, pace.ttft))
+        with contextlib.suppress(Struck):
+            await deliver(exchange, reply, pace, _headers(exchange, tier, pace.ttft))
+
+    def _check_quota(self, exchange: Exchange, model: Model) -> None:
+        if (excess := self.meters.admit(_key(exchange), model.id)) is not None:
+            exchange.record.fault = "quota"
+            raise quota_exceeded(excess, model.id)
+
+    def _fault_for(self, exchange: Exchange, asked: GenerateRequest, model: Model) -> Standing | None:
+        """Return the fault of this request: the one it brings itself, or that of the first rule that matches."""
+        if (own := exchange.request.headers.get(FAULT)) is None:
+            return self.faults.choose(asked.prompt, asked.fingerprint, model.id)
+        try:
+            return Standing(0, Rule.parse(own))
+        except ValueError as error:
+            raise invalid(f"{FAULT} header: {error}") from error
 
     def _pace_for(self, exchange: Exchange) -> Pace:
         """Return the pace in force with the request's own `x-emulator-*` values."""
-        prefix = "x-emulator-"
         values = {
-            name.removeprefix(prefix).replace("-", "_"): value
+            name.removeprefix(_OWN_FIELDS).replace("-", "_"): value
             for name, value in exchange.request.headers.items()
-            if name.startswith(prefix)
+            if name.startswith(_OWN_FIELDS) and name != FAULT
         }
         try:
             return self.pace.changed(values) if values else self.pace
         except ValueError as error:
             raise invalid(f"x-emulator header: {error}") from error
+
+
+def _key(exchange: Exchange) -> str:
+    request = exchange.request
+    return request.headers.get("x-goog-api-key") or request.query.get("key") or ""
 
 
 def _headers(exchange: Exchange, tier: str = "standard", wait: float = 0.0) -> Headers:

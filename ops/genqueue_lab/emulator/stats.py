@@ -16,6 +16,10 @@ KEPT = 20_000
 KEPT_BODIES = 32
 LARGE_BODY = 1024 * 1024
 
+#: Prompts whose calls are counted one by one, and characters kept of each; calls of further prompts count as totals.
+KEPT_PROMPTS = 200_000
+KEPT_CHARACTERS = 120
+
 #: Requests under this path steer the emulator and are not counted.
 CONTROL = "/emulator/"
 
@@ -45,6 +49,8 @@ class RequestRecord:
     """One request; times are monotonic seconds of the server unless said.
 
     Attributes:
+        prompt: the prompt's fingerprint; None when it is no request to generate.
+        fault: the fault that struck it, "quota", or "cut" when its connection was closed by a fault of another's.
         cancelled: the client reset the stream or closed the connection before the end of the answer.
         first: when the first byte of the answer's body went out.
         chunks: pieces of a streamed answer sent so far.
@@ -57,6 +63,8 @@ class RequestRecord:
     method: str
     path: str
     model: str | None = None
+    prompt: str | None = None
+    fault: str | None = None
     status: int | None = None
     start: float = field(default_factory=time.monotonic)
     start_unix: float = field(default_factory=time.time)
@@ -65,6 +73,26 @@ class RequestRecord:
     cancelled: bool = False
     chunks: int = 0
     lag: float = 0.0
+    answered: bool = False
+
+
+@dataclass(slots=True)
+class PromptCount:
+    """What became of the calls of one prompt; a call without an end is still live.
+
+    Attributes:
+        prompt: how it begins.
+        calls: requests to generate that were understood, whatever became of them.
+        completed: whole answers.
+        cancelled: the client left before the end.
+        faulted: a fault or a quota struck, and the client did not leave before.
+    """
+
+    prompt: str
+    calls: int = 0
+    completed: int = 0
+    cancelled: int = 0
+    faulted: int = 0
 
 
 class Stats:
@@ -83,12 +111,19 @@ class Stats:
         self._ended: deque[RequestRecord] = deque(maxlen=KEPT)
         self._bodies: deque[bytes] = deque(maxlen=KEPT_BODIES)
         self._paths: Counter[str] = Counter()
+        self._prompts: dict[str, PromptCount] = {}
+        self._faults: Counter[str] = Counter()
+        self._calls = PromptCount("")
         self._requests = self._finished = self._cancelled = self._peak = 0
         self._lag = 0.0
 
     def reset(self) -> None:
         """Forget what has ended; open connections and live requests start the new count."""
+        prompts = self._prompts
         self._clear()
+        for record in self._live.values():
+            if record.prompt is not None:
+                self._count_call(record.prompt, prompts[record.prompt].prompt if record.prompt in prompts else "")
         for connection in self._open.values():
             connection.streams = connection.peak = connection.live
             connection.refused = 0
@@ -134,10 +169,39 @@ class Stats:
         self._ended.append(record)
         self._finished += not cancelled
         self._cancelled += cancelled
+        self._count_end(record)
         self._lag = max(self._lag, record.lag)
         if connection := self._open.get(record.connection):
             connection.live -= 1
         self._notify()
+
+    def called(self, record: RequestRecord, fingerprint: str, prompt: str) -> None:
+        """Count a request to generate that was understood, as a call of its prompt."""
+        record.prompt = fingerprint
+        self._count_call(fingerprint, prompt)
+        self._notify()
+
+    def _count_call(self, fingerprint: str, prompt: str) -> None:
+        if fingerprint not in self._prompts and len(self._prompts) < KEPT_PROMPTS:
+            self._prompts[fingerprint] = PromptCount(prompt[:KEPT_CHARACTERS])
+        self._calls.calls += 1
+        if (count := self._prompts.get(fingerprint)) is not None:
+            count.calls += 1
+
+    def _count_end(self, record: RequestRecord) -> None:
+        if record.fault is not None:
+            self._faults[record.fault] += 1
+        if record.prompt is None:
+            return
+        for count in (self._calls, self._prompts.get(record.prompt)):
+            if count is not None:
+                count.cancelled += record.cancelled
+                count.completed += record.answered and not record.cancelled
+                count.faulted += not record.answered and not record.cancelled and record.fault is not None
+
+    def prompts(self) -> list[dict[str, Any]]:
+        """Return the counts of every prompt."""
+        return [{"fingerprint": one, **asdict(count)} for one, count in self._prompts.items()]
 
     def _notify(self) -> None:
         self._changed.set()
@@ -161,6 +225,11 @@ class Stats:
             "peak": self._peak,
             "finished": self._finished,
             "cancelled": self._cancelled,
+            "calls": self._calls.calls,
+            "completed": self._calls.completed,
+            "calls_cancelled": self._calls.cancelled,
+            "calls_faulted": self._calls.faulted,
+            "prompts": len(self._prompts),
             "connections": len(connections) + len(self._closed),
             "connections_open": len(connections),
             "worst_lag": max([self._lag, *(record.lag for record in self._live.values())]),
@@ -172,6 +241,7 @@ class Stats:
         connections = [record for record in (*self._closed, *self._open.values()) if record.counted]
         answer["protocols"] = dict(Counter(record.protocol for record in connections))
         answer["paths"] = dict(self._paths)
+        answer["faults"] = dict(self._faults)
         if details:
             answer["connections"] = [asdict(record) for record in connections]
             answer["requests"] = [asdict(record) for record in (*self._ended, *self._live.values())]

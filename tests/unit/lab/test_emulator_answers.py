@@ -230,3 +230,19 @@ def test_safety_ends_an_answer_or_refuses_a_prompt():
     assert stopped.remarks["safetyRatings"][0]["blocked"]
     blocked = asked("block this prompt")
     assert (blocked.pieces, blocked.prompt_feedback["blockReason"]) == ([], "PROHIBITED_CONTENT")
+
+
+@pytest.mark.parametrize(("length", "rest"), [(20, True), (0, False), (10**6, False)])
+def test_an_answer_that_was_cut_off_is_continued(length, rest):
+    """What is missing of it comes, and nothing twice; after a whole answer, or none, the turn is a question."""
+    whole = text_of(asked("hello"))
+    shown = whole[:length]
+    contents = [
+        {"role": "user", "parts": [{"text": "hello"}]},
+        {"role": "model", "parts": [{"text": shown}]},
+        {"role": "user", "parts": [{"text": "Go on."}]},
+    ]
+    request = GenerateRequest(contents, {"parts": [{"text": ""}]}, {}, [], {}, "standard", 1)
+    answer = text_of(compose(request, FLASH, PACE))
+    assert (shown + answer == whole) == rest
+    assert answer

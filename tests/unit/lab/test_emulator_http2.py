@@ -239,6 +239,53 @@ async def test_stopping_says_goodbye(tmp_path):
     assert tasks_of_answers() == []
 
 
+def fault(rule):
+    """Return the header field of a fault."""
+    return ("x-emulator-fault", rule)
+
+
+async def test_a_fault_resets_its_stream_with_its_code(running):
+    """RST_STREAM carries the code asked for; the other stream of the connection goes on."""
+    async with Client(running) as client:
+        other = await client.post(("x-emulator-tpot", "0.05"))
+        struck = await client.post(fault("reset;after=1;code=ENHANCE_YOUR_CALM"))
+        events = await client.events(StreamEnded)
+    (reset,) = [event for event in events if isinstance(event, StreamReset)]
+    assert (reset.stream_id, reset.error_code) == (struck, ErrorCodes.ENHANCE_YOUR_CALM)
+    assert events[-1].stream_id == other
+    assert running.stats.snapshot()["faults"] == {"reset": 1}
+
+
+async def test_a_graceful_goaway_lets_open_streams_end(running):
+    """GOAWAY names the highest stream looked at; open ones are answered, new ones are not, then it hangs up."""
+    async with Client(running) as client:
+        client.h2.state_machine.process_input = lambda _: []  # a client that goes on after GOAWAY, as it may
+        await client.events(SettingsAcknowledged)
+        client.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 9  # a third stream is not refused for that
+        client.h2.remote_settings.acknowledge()
+        other = await client.post(("x-emulator-tpot", "0.05"))
+        struck = await client.post(fault("goaway;after=1;graceful;last_stream=all"))
+        events = await client.events(ConnectionTerminated)
+        (goaway,) = [event for event in events if isinstance(event, ConnectionTerminated)]
+        assert (goaway.error_code, goaway.last_stream_id) == (ErrorCodes.NO_ERROR, struck)
+        await client.post()
+        events += await client.events(type(None))
+    assert {event.stream_id for event in events if isinstance(event, StreamEnded)} == {other, struck}
+    assert running.stats.totals()["requests"] == 2
+
+
+async def test_a_goaway_may_cut_off_the_streams_before_it(running):
+    """Without grace the connection ends at once: the neighbour is cut too, and that is not its client's doing."""
+    async with Client(running) as client:
+        await client.post(FOR_EVER)
+        await client.post(fault("goaway;last_stream=before;code=ENHANCE_YOUR_CALM"))
+        events = await client.events(type(None))
+        (goaway,) = [event for event in events if isinstance(event, ConnectionTerminated)]
+    assert (goaway.error_code, goaway.last_stream_id) == (ErrorCodes.ENHANCE_YOUR_CALM, 1)
+    assert running.stats.snapshot()["faults"] == {"goaway": 1, "cut": 1}
+    assert running.stats.totals()["cancelled"] == 0
+
+
 async def test_a_defect_resets_its_stream_and_is_logged(running, caplog):
     """An exception nobody expects is logged with its request, and only its stream is reset."""
 

@@ -50,6 +50,8 @@ async def test_a_reset_keeps_what_is_open():
     stats = Stats()
     connection = stats.connected("h2")
     live, ended = stats.began(connection, "POST", "/a"), stats.began(connection, "POST", "/b")
+    stats.called(live, "1", "why?")
+    stats.called(ended, "2", "when?")
     ended.lag = 5.0
     stats.ended(ended, cancelled=True)
     stats.reset()
@@ -59,6 +61,11 @@ async def test_a_reset_keeps_what_is_open():
         "peak": 1,
         "finished": 0,
         "cancelled": 0,
+        "calls": 1,
+        "completed": 0,
+        "calls_cancelled": 0,
+        "calls_faulted": 0,
+        "prompts": 1,
         "connections": 1,
         "connections_open": 1,
         "worst_lag": 0.0,
@@ -82,3 +89,24 @@ async def test_an_unknown_count_is_an_error():
     """A misspelt name must not wait for ever."""
     with pytest.raises(KeyError):
         await Stats().reached({"finnished": 1}, {})
+
+
+async def test_calls_are_counted_for_each_prompt():
+    """A prompt that was asked twice has two calls, and each is completed, cancelled or faulted, once it has ended."""
+    stats = Stats()
+    connection = stats.connected("h2")
+    whole, left, struck, live = (stats.began(connection, "POST", "/a") for _ in range(4))
+    for record in (whole, left, struck):
+        stats.called(record, "1", "why?")
+    stats.called(live, "2", "when?")
+    whole.answered, struck.fault = True, "reset"
+    stats.ended(whole, cancelled=False)
+    stats.ended(left, cancelled=True)
+    stats.ended(struck, cancelled=False)
+    assert stats.prompts() == [
+        {"fingerprint": "1", "prompt": "why?", "calls": 3, "completed": 1, "cancelled": 1, "faulted": 1},
+        {"fingerprint": "2", "prompt": "when?", "calls": 1, "completed": 0, "cancelled": 0, "faulted": 0},
+    ]
+    totals = stats.totals()
+    assert (totals["calls"], totals["completed"], totals["prompts"]) == (4, 1, 2)
+    assert stats.snapshot()["faults"] == {"reset": 1}
