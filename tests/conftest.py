@@ -15,8 +15,11 @@ SERVER = os.environ.get("GENQUEUE_TEST_SERVER")
 
 @pytest.fixture(scope="session")
 def server():
-    """One server for the whole session; a test takes its own prefix or database on it."""
-    with RedisServer(SERVER) as running:
+    """One server for the whole session; a test takes its own prefix or database on it.
+
+    It waits for no disk, which on a busy machine may take longer than a client waits for it.
+    """
+    with RedisServer(SERVER, config={"appendfsync": "no"}) as running:
         yield running
 
 

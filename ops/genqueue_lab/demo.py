@@ -93,7 +93,7 @@ def run(show: Show, directory: Path, interrupts: Interrupts) -> int:
     status = 1
     try:
         url = start(show, fleet, screen)
-        asyncio.run(perform(show, fleet, screen, url))
+        interrupts.run(perform(show, fleet, screen, url))
         status = 0
     except KeyboardInterrupt:
         status = INTERRUPTED

@@ -16,7 +16,8 @@ ALONE = ("--without-mingle", "--without-gossip")
 
 def promote(replica, primary):
     """Make a replica the primary, as a failover does, once it has everything."""
-    with redis.Redis(port=replica.port) as new, redis.Redis(port=primary.port) as old:
+    with redis.Redis(port=replica.port) as new, redis.Redis(port=primary.port, single_connection_client=True) as old:
+        old.set("fence", 1, ex=60)  # WAIT is for what its own connection wrote
         old.execute_command("WAIT", 1, 5000)
         new.execute_command("REPLICAOF", "NO", "ONE")
         old.execute_command("REPLICAOF", "127.0.0.1", replica.port)

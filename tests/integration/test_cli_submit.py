@@ -142,16 +142,17 @@ def test_an_interrupted_file_has_told_what_was_queued(environment, jobs, tmp_pat
     """All of it: what is under way when Ctrl-C comes is told before the end, and how far it came."""
     path = tmp_path / "jobs.jsonl"
     path.write_text("\n".join(json.dumps({"contents": f"number {n}"}) for n in range(20 * TURN)))
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*COMMAND, "submit", "--file", str(path)],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    first = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    told, said = process.communicate()
+    ) as process:
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        # communicate() would leave out what readline() has read ahead
+        told, said = process.stdout.read(), process.stderr.read()
     ids = {first.strip(), *told.split()}
     assert ids == jobs()
     assert process.returncode == 130

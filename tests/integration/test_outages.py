@@ -97,7 +97,8 @@ def pair(own_server):
 
 def replicated(pair):
     """Wait until the replica has what the primary has."""
-    with redis.Redis.from_url(pair.old.url()) as asking:
+    with redis.Redis.from_url(pair.old.url(), single_connection_client=True) as asking:
+        asking.set("fence", 1, ex=60)  # WAIT is for what its own connection wrote
         assert asking.wait(1, 5000) == 1
 
 

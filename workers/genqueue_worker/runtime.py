@@ -199,7 +199,7 @@ async def on_duty(
         if not await warmth.warm_up():
             await access.try_key()
         tasks += [background.create_task(access.run()), background.create_task(warmth.run())]
-        log.info("worker.ready inbox=%s endpoint=%s", runtime.inbox, runtime.route.base_url)
+        log.info("worker.ready name=%s endpoint=%s", process_name(settings), runtime.route.base_url)
         try:
             yield
         finally:
