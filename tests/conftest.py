@@ -3,11 +3,16 @@
 import itertools
 import os
 import secrets
+import signal
 
 import pytest
 import redis as redis_package
 
 from genqueue_lab.servers import RedisServer
+
+# A shell has Ctrl-C ignored in what it runs in the background, and every process that a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: The server under test: a binary's name or path, or the embedded Valkey when unset.
 SERVER = os.environ.get("GENQUEUE_TEST_SERVER")
