@@ -196,7 +196,8 @@ class MemoryServer:
             return milliseconds // 1000, milliseconds % 1000 * 1000
         reply: Any = self.redis.execute_command(*command)
         # Redis, spoken to as connections do, puts scores between the members; fakeredis makes pairs.
-        return [value for pair in reply for value in pair] if "WITHSCORES" in command else reply
+        nested = "WITHSCORES" in command and any(isinstance(item, (list, tuple)) for item in reply)
+        return [value for pair in reply for value in pair] if nested else reply
 
     def _publish(self, publications: Sequence[Publication]) -> None:
         for publication in publications:
