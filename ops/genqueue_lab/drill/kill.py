@@ -71,7 +71,7 @@ def run(plan: Plan) -> Report:
         findings = scene.audit(size.patience)
         first, again = _by_loss(held)
         waits, suspects = recoveries(first, findings.streams), recoveries(again, findings.streams)
-        p99 = percentile(waits, 0.99)
+        p99 = percentile([*waits, *suspects], 0.99)
         wanted = size.seconds / INTERVAL - 1
         figures = {
             "kills": kills,
@@ -86,7 +86,7 @@ def run(plan: Plan) -> Report:
             happened("workers were killed often enough", kills >= wanted * ENOUGH, f"{kills} kills of {wanted:.0f}"),
             *_claims(scene, held, p99),
         ]
-        return scene.report(claims, waits, figures)
+        return scene.report(claims, [*waits, *suspects], figures)
 
 
 def _by_loss(held: Sequence[Held]) -> tuple[list[Held], list[Held]]:
@@ -102,8 +102,7 @@ def _by_loss(held: Sequence[Held]) -> tuple[list[Held], list[Held]]:
 def _claims(scene: Scene, held: Sequence[Held], p99: float) -> list[Claim]:
     stage, findings = scene.stage, scene.findings
     peak, calls = stage.emulator.stats(details=False)["totals"]["peak"], stage.calls()
-    suspects = {one.flight for one in _by_loss(held)[1]}
-    high = [job.flight for job in scene.load.accepted if job.lane == "high" and job.flight not in suspects]
+    high = [job.flight for job in scene.load.accepted if job.lane == "high"]
     quiet = max(silences([findings.streams[flight] for flight in high]), default=0.0)
     ceiling = findings.accepted + len(held)
     pickup = percentile(pickups(findings.streams.values()), 0.9)
