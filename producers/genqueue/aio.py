@@ -9,7 +9,7 @@ from genqueue import dead, jobs, purge, replay, submission, whereabouts
 from genqueue.connections import AsyncConnection
 from genqueue.finished import Feed, consumer_of
 from genqueue.intake import Accepted, Candidate, Intake
-from genqueue.order import SubmitOptions, make_order
+from genqueue.order import ReplayOptions, SubmitOptions, make_order
 from genqueue.patience import BRIEF, Patience, lasting
 from genqueue.reading.place import position
 from genqueue.reading.tail import Reference, tail
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from genqueue.finished import Finished
     from genqueue.ledger import Start
     from genqueue.purge import Purged
-    from genqueue.replay import ReplayOptions
     from genqueue.result import Result, Status
 
 

@@ -24,22 +24,13 @@ if TYPE_CHECKING:
 _REQUEST: Final = frozenset({"config", "messages", "system_instruction"})
 
 
-class SubmitOptions(TypedDict, total=False):
-    """Keyword arguments of `submit`: the job's options, and the most used fields of the configuration.
+class ReplayOptions(TypedDict, total=False):
+    """Keyword arguments of `replay`: those of JobOptions, but the tenant and what belongs to the request."""
 
-    Every other field of GenerationConfig goes into `config`, or straight in as a keyword too. `config` is a mapping,
-    or google-genai's GenerateContentConfig.
-    """
-
-    messages: Sequence[object] | None
-    system_instruction: object
-    config: object
     lane: Lane | int
-    tenant: str
     deadline: float | None
     cache: Cache
     share: Share
-    residency: Sequence[str] | None
     idempotency_key: str | None
     job_id: str | None
     on_done: object
@@ -51,6 +42,20 @@ class SubmitOptions(TypedDict, total=False):
     max_tries: int | None
     max_losses: int | None
     traceparent: str | None
+
+
+class SubmitOptions(ReplayOptions, total=False):
+    """Keyword arguments of `submit`: the job's options, and the most used fields of the configuration.
+
+    Every other field of GenerationConfig goes into `config`, or straight in as a keyword too. `config` is a mapping,
+    or google-genai's GenerateContentConfig.
+    """
+
+    messages: Sequence[object] | None
+    system_instruction: object
+    config: object
+    tenant: str
+    residency: Sequence[str] | None
     temperature: float
     top_p: float
     top_k: float

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final
 
 from genqueue.dead import DROPPED, aboard, check_dead, not_dead
 from genqueue.errors import InvalidRequest, PayloadUnreadable, SettingsError
 from genqueue.fingerprint import encode, fingerprint
 from genqueue.intake import Accepted
 from genqueue.options import build_options
-from genqueue.order import Order, current_trace
+from genqueue.order import Order, ReplayOptions, current_trace
 from genqueue.patience import BRIEF, ask
 from genqueue.payload.blobs import BlobReference
 from genqueue.payload.inline import detach
@@ -25,29 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from genqueue.intake import Intake
-    from genqueue.lanes import Lane
-    from genqueue.options import Cache, OnInterrupt, Share, Store
+    from genqueue.options import Share
     from genqueue.steps import Operation
-
-
-class ReplayOptions(TypedDict, total=False):
-    """Keyword arguments of `replay`: JobOptions but the tenant and what belongs to the request."""
-
-    lane: Lane | int
-    deadline: float | None
-    cache: Cache
-    share: Share
-    idempotency_key: str | None
-    job_id: str | None
-    on_done: object
-    on_interrupt: OnInterrupt
-    store: Store
-    stream_ttl: float | None
-    result_ttl: float | None
-    cache_ttl: float | None
-    max_tries: int | None
-    max_losses: int | None
-    traceparent: str | None
 
 
 _JOB: Final = ("lane", "tenant", "fingerprint")
