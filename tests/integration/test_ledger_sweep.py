@@ -92,11 +92,14 @@ def test_a_message_before_the_mark_is_lost(desk: Desk) -> None:
     assert desk.sweep_at(desk.now + 1000, QueueReading(NORMAL, popped, empty=False)) == []
 
 
-def test_an_empty_queue_has_lost_what_is_older_than_the_slack(desk: Desk) -> None:
-    """No mark is needed when the queue holds nothing; what was just published gets its time."""
+def test_an_empty_queue_has_lost_what_it_does_not_hold(desk: Desk) -> None:
+    """What was just popped gets its time; a second message waits for the whole slack, which is 1.5 s here."""
     flight = desk.submit().flight
-    assert desk.sweep_at(desk.now + 1499, QueueReading(NORMAL, 0, empty=True)) == []
-    assert [found.flight for found in desk.sweep_at(desk.now + 1, QueueReading(NORMAL, 0, empty=True))] == [flight]
+    queues = [QueueReading(queue, 0, empty=True) for queue in (NORMAL, f"{NORMAL}.again")]
+    assert desk.sweep_at(desk.now + 749, *queues) == []
+    assert [found.flight for found in desk.sweep_at(desk.now + 1, *queues)] == [flight]
+    assert desk.sweep_at(desk.now + 1499, *queues) == []
+    assert [found.flight for found in desk.sweep_at(desk.now + 1, *queues)] == [flight]
 
 
 def test_a_second_sweep_at_once_does_nothing(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from celery.signals import celeryd_after_setup, celeryd_init
 from genqueue.dispatch import make_app
 from genqueue.errors import SettingsError
 from genqueue.lanes import LANES, SUBMIT_QUEUE, queues_of
-from genqueue_worker import tasks
+from genqueue_worker import nursery, tasks
 from genqueue_worker.consuming import Watched
 from genqueue_worker.event_batches import EventBatches
 from genqueue_worker.oversight import overseen
@@ -79,7 +79,8 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
     async def lifespan(pool: TaskPool) -> AsyncIterator[None]:
         check_room(pool.limit, settings)
         with overseen(pool, settings) as oversight:
-            async with running(settings, oversight.telemetry, partial(lanes_of, app)) as runtime:
+            lanes, forked = partial(lanes_of, app), app.genqueue_nursery
+            async with running(settings, oversight.telemetry, lanes, forked) as runtime:
                 live.append(runtime)
                 oversight.attend(runtime)
                 try:
@@ -89,6 +90,7 @@ def make_worker_app(settings: WorkerSettings) -> Celery:
                     live.remove(runtime)
 
     app.genqueue_lifespan = lifespan
+    app.genqueue_fork, app.genqueue_nursery = partial(nursery.fork, settings), None
     app.events.dispatcher_cls = "genqueue_worker.event_batches:Dispatcher"
     app.genqueue_revoke = revoker(lambda: live[0])
     app.steps["consumer"].update((EventBatches, Revocation, Watched))
@@ -118,6 +120,13 @@ def consume_by_our_transport(instance: Any, conf: Any, options: Any, **_: object
     # One line for each request, and attempt.settled says more.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     conf.broker_transport = "genqueue_worker.transport:Transport"
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator] # Celery ships no types
+def fork_nursery(instance: Any, **_: object) -> None:
+    """Fork what forks for suspects, while the worker has one thread and no connection."""
+    if hasattr(instance.app, "genqueue_lifespan"):
+        instance.app.genqueue_nursery = instance.app.genqueue_fork(instance.loglevel)
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator] # Celery ships no types

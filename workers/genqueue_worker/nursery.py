@@ -1,13 +1,14 @@
-"""`python -m genqueue_worker.nursery`: forks a process for each flight that has to run alone; see `solo`.
+"""The nursery: a process that forks one for each flight that has to run alone; see `solo`.
 
-Started by a worker, with pipes for standard input and output. It has no thread and no connection, so that a fork of it
-is as good as a new process, and costs milliseconds.
+Forked from the worker while that has neither thread nor connection, or, when the first one died, started as `python -m
+genqueue_worker.nursery`. It has none either, so that a fork of it is as good as a new process, and costs milliseconds.
+Its standard input and output are pipes.
 
-It reads lines: the worker's settings as a JSON object, then `run <number> <flight> <stamp>` and `end <number>
-<reason>`. It writes lines: `claimed <number>`; `ended <number> <word> <outcome>`, of which the former is for Celery and
-Flower and the latter is counted, with ` dead` behind it when a dead letter was made; `lost <number> <status>` when a
-process ended without a word. When its input ends, the worker is gone: its processes hand back what they run, and it
-ends with the last of them.
+It reads lines: the worker's settings as a JSON object, which a forked one knows, then `run <number> <flight> <stamp>`
+and `end <number> <reason>`. It writes lines: `claimed <number>`; `ended <number> <word> <outcome>`, of which the former
+is for Celery and Flower and the latter is counted, with ` dead` behind it when a dead letter was made; `lost <number>
+<status>` when a process ended without a word. When its input ends, the worker is gone: its processes hand back what
+they run, and it ends with the last of them.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import IO, TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import uvloop
 
@@ -263,12 +265,58 @@ def main() -> None:
             return
         first += read
     started = json.loads(first)
+    _serve(WorkerSettings(**started["settings"]), reports, started["level"])
+
+
+def _serve(settings: WorkerSettings, reports: int, level: int) -> None:
     logging.basicConfig(
-        level=started["level"], format="[%(asctime)s: %(levelname)s/solo-%(process)d] %(message)s", stream=sys.stderr
+        level=level,
+        format="[%(asctime)s: %(levelname)s/solo-%(process)d] %(message)s",
+        stream=sys.__stderr__,
+        force=True,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     gc.freeze()  # or the first collection of each child would copy every page that it shares
-    Nursery(WorkerSettings(**started["settings"]), reports).serve(0)
+    Nursery(settings, reports).serve(0)
+
+
+class Forked(NamedTuple):
+    """A nursery that was forked, as the worker sees it."""
+
+    pid: int
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+    def wait(self) -> int:
+        """Wait for its end, and return its status."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def fork(settings: WorkerSettings, level: int) -> Forked | None:
+    """Fork a nursery from this process; None when it has threads, whose locks a fork would take along.
+
+    Args:
+        settings: the worker's.
+        level: what is logged.
+    """
+    if threading.active_count() > 1:
+        return None
+    (commands, to_nursery), (from_nursery, reports) = os.pipe(), os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(BaseException):  # nothing of the worker's may run in its child
+            os.setsid()  # away from a terminal's Ctrl-C, which is meant for the worker
+            os.dup2(commands, 0)
+            os.dup2(2, 1)  # what a library prints is no report
+            for descriptor in (commands, to_nursery, from_nursery):
+                os.close(descriptor)
+            _serve(settings, reports, level)
+        _leave()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.close(commands)
+    os.close(reports)
+    return Forked(pid, open(to_nursery, "wb"), open(from_nursery, "rb"))  # noqa: PTH123 - pipes
 
 
 if __name__ == "__main__":

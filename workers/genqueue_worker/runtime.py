@@ -35,7 +35,7 @@ from genqueue_worker.providers.http2 import ConnectionOptions
 from genqueue_worker.providers.seam import Route
 from genqueue_worker.settings import GEMINI, NO_KEY, STREAMS_PER_CONNECTION, process_name
 from genqueue_worker.shown import Streams
-from genqueue_worker.solo import Solo
+from genqueue_worker.solo import Process, Solo
 from genqueue_worker.stalls import Stalls
 from genqueue_worker.sweeper import Servers, Sweeper
 from genqueue_worker.telemetry import Telemetry
@@ -133,7 +133,10 @@ def make_provider(settings: WorkerSettings) -> tuple[GeminiProvider, Route]:
 
 @asynccontextmanager
 async def running(
-    settings: WorkerSettings, telemetry: Telemetry, lanes: Callable[[], Sequence[Lane]] | None
+    settings: WorkerSettings,
+    telemetry: Telemetry,
+    lanes: Callable[[], Sequence[Lane]] | None,
+    nursery: Process | None = None,
 ) -> AsyncIterator[Runtime]:
     """Connect, warm the provider's connections, and do the process's background work while the block runs.
 
@@ -142,6 +145,7 @@ async def running(
         telemetry: counts what is done.
         lanes: returns those the worker takes jobs of; None for one flight in a process of its own, without the work
             that is the worker's.
+        nursery: forks for suspects; see `Solo`.
     """
     return_large_blocks()
     provider, route = make_provider(settings)
@@ -166,7 +170,7 @@ async def running(
             Admission(front),
             Cargo(front.blobs, data, keys, Limits(settings.gemini_inline_bytes, settings.blob_memory)),
             Streams(data, keys, front.codec),
-            solo=None if alone else Solo(settings, telemetry),
+            solo=None if alone else Solo(settings, telemetry, nursery),
             access=Access(provider, route, Served(data, keys, lanes or tuple), settings.key_patience),
             stalls=settings.stalls,
             codec=front.codec,

@@ -103,7 +103,7 @@ class WorkerSettings(Settings):
     key_patience: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30.0
     slots: Annotated[int, Field(ge=1, le=10_000)] = 100
     lanes: str = ",".join(LANES)
-    suspects: Annotated[int, Field(ge=1, le=100)] = 4
+    suspects: Annotated[int, Field(ge=1, le=100)] = 8
     worker_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,60}$")] = "worker"
     lease_high: Lease = 4.0
     lease_other: Lease = 15.0

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pydantic import SecretStr
 
@@ -52,9 +52,9 @@ LOST: Final = Ended("lost", "lost")
 #: Outcome of a message whose flight waits for its process to claim it already, over another message.
 DOUBLE: Final = "double"
 
-#: Seconds after which a flight that waits for room is asked for again: twice within the time (10 s) that the ledger
+#: Seconds after which a flight that waits for room is asked for again: twice within the time (2.5 s) that the ledger
 #: waits for its claim.
-REMINDER: Final = 4.0
+REMINDER: Final = 1.0
 
 #: Asks what became of a flight; None while it still waits to run alone.
 Settled = Callable[[], Awaitable["str | None"]]
@@ -62,14 +62,34 @@ Settled = Callable[[], Awaitable["str | None"]]
 _MODULE: Final = "genqueue_worker.nursery"
 
 
-class Solo:
-    """Runs flights in processes of their own, at most `settings.suspects` at once; starts with the first.
+class Process(Protocol):
+    """A process that forks for a worker, which writes to its input and reads its output."""
 
-    Belongs to one event loop.
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """Its input."""
+        ...
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """Its output."""
+        ...
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        ...
+
+
+class Solo:
+    """Runs flights in processes of their own, at most `settings.suspects` at once.
+
+    Belongs to one event loop. Without a `nursery` that the worker forked when it had no threads yet, or when that died,
+    one is started with the first flight.
     """
 
-    def __init__(self, settings: WorkerSettings, telemetry: Telemetry) -> None:
+    def __init__(self, settings: WorkerSettings, telemetry: Telemetry, nursery: Process | None = None) -> None:
         self._settings = settings
+        self._forked = nursery
         self._telemetry = telemetry
         self._room = asyncio.Semaphore(settings.suspects)
         self._starting = asyncio.Lock()
@@ -138,6 +158,8 @@ class Solo:
 
     async def aclose(self) -> None:
         """End the nursery; what still runs is handed back."""
+        if self._forked is not None:
+            await self._replace()
         for nursery in self._nurseries:
             await nursery.close()
 
@@ -163,7 +185,9 @@ class Solo:
             return self._nurseries[-1]
 
     async def _replace(self) -> None:
-        self._nurseries.append(await _Nursery.start(self._settings))
+        forked, self._forked = self._forked, None
+        start = _Nursery.attend(forked) if forked is not None else _Nursery.start(self._settings)
+        self._nurseries.append(await start)
 
 
 class _Nursery:
@@ -173,7 +197,7 @@ class _Nursery:
         gone: whether it takes no more flights.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], lines: asyncio.StreamReader) -> None:
+    def __init__(self, process: Process, lines: asyncio.StreamReader) -> None:
         self.gone = False
         self._process = process
         self._commands: IO[bytes] = process.stdin  # type: ignore[assignment] # it was asked for
@@ -184,14 +208,18 @@ class _Nursery:
     @classmethod
     async def start(cls, settings: WorkerSettings) -> _Nursery:
         """Start the process and tell it the settings."""
-        loop = asyncio.get_running_loop()
-        process = await asyncio.to_thread(_spawn)
-        lines = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), process.stdout)
+        nursery = await cls.attend(await asyncio.to_thread(_spawn))
         started = {"level": logging.getLogger().getEffectiveLevel(), "settings": plain(settings)}
-        nursery = cls(process, lines)
-        nursery._say(json.dumps(started))
+        nursery._say(json.dumps(started))  # noqa: SLF001 - its own
         return nursery
+
+    @classmethod
+    async def attend(cls, process: Process) -> _Nursery:
+        """Listen to a process that knows the settings."""
+        lines = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), process.stdout)
+        return cls(process, lines)
 
     @property
     def over(self) -> bool:

@@ -44,6 +44,7 @@ class Held:
         lease: when the lease ends, in ms of the server's clock.
         lane: its lane.
         alone: whether it ran in a process of its own, which hands it back when the worker dies.
+        claimed: when this attempt was claimed, in ms of the server's clock.
     """
 
     flight: str
@@ -51,6 +52,7 @@ class Held:
     lease: int
     lane: str
     alone: bool = False
+    claimed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +127,10 @@ def held_by(stage: Stage, accepted: Sequence[Accepted], worker: Worker) -> list[
     family = worker.family()
     stage.redis.ping()  # what a stopped process had sent lies in front of this
     flights = [job.flight for job in accepted]
-    rows = fields_of(stage, flights, "state", "inbox", "attempt", "lease", "lane")
+    rows = fields_of(stage, flights, "state", "inbox", "attempt", "lease", "lane", "claimed")
     return [
-        Held(flight, int(attempt), int(lease), lane, holder_of(inbox) != worker.pid)
-        for flight, (state, inbox, attempt, lease, lane) in zip(flights, rows, strict=True)
+        Held(flight, int(attempt), int(lease), lane, holder_of(inbox) != worker.pid, int(claimed))
+        for flight, (state, inbox, attempt, lease, lane, claimed) in zip(flights, rows, strict=True)
         if state == "running" and holder_of(inbox) in family
     ]
 
@@ -235,13 +237,24 @@ def keys_without_ttl(stage: Stage) -> list[str]:
     return [f"{key} has no time to live" for key in forever if key != stage.keys.meta()]
 
 
-def recoveries(held: Sequence[Held], streams: Mapping[str, Sequence[Event]]) -> list[float]:
-    """Return the seconds from the end of each lost lease to the first entry of the next attempt."""
+def recoveries(held: Sequence[Held], streams: Mapping[str, Sequence[Event]], looks: Sequence[Held] = ()) -> list[float]:
+    """Return the seconds from the end of each lost lease to the next claim.
+
+    Args:
+        held: the attempts that were lost.
+        streams: by flight; a claim is seen by its attempt's first entry,
+        looks: or, when that attempt was lost before it, by the look at what its worker held.
+    """
+    claims = {(one.flight, one.attempt): one.claimed for one in looks}
     found = []
     for one in (one for one in held if not one.alone):
-        later = [event.id for event in streams.get(one.flight, ()) if event.attempt > one.attempt]
+        later = [
+            int(event.id.partition("-")[0]) for event in streams.get(one.flight, ()) if event.attempt > one.attempt
+        ]
+        if claimed := claims.get((one.flight, one.attempt + 1)):
+            later.append(claimed)
         if later:
-            found.append((int(later[0].partition("-")[0]) - one.lease) / 1000)
+            found.append((min(later) - one.lease) / 1000)
     return found
 
 

@@ -70,7 +70,7 @@ def run(plan: Plan) -> Report:
         held, kills = _kill(scene, size.seconds)
         findings = scene.audit(size.patience)
         first, again = _by_loss(held)
-        waits, suspects = recoveries(first, findings.streams), recoveries(again, findings.streams)
+        waits, suspects = (recoveries(some, findings.streams, held) for some in (first, again))
         p99 = percentile([*waits, *suspects], 0.99)
         wanted = size.seconds / INTERVAL - 1
         figures = {

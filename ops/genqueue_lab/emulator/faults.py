@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections import Counter
@@ -37,7 +38,7 @@ KINDS: dict[str, str] = {
     "disconnect": "the TCP connection ends without a word, `tcp` fin or rst (rst), with all streams on it",
     "stall": "nothing more comes, for `seconds` (for ever); at 0 chunks the head has come",
     "silence": "not even the head comes, for `seconds` (for ever)",
-    "slow_start": "the answer begins `seconds` (5) late",
+    "slow_start": "the answer begins `seconds` (5) late, or as soon as the rule is taken away",
     "truncate": "the body ends in the middle of a chunk's JSON, in good order; with `whole` between two chunks",
     "split_json": "from here on each chunk comes in many small pieces, cut inside of words and characters",
     "error_in_stream": "an error object (`status`, 429) comes inside of the body and ends it, as bare JSON; with "
@@ -141,6 +142,7 @@ class Standing:
         id: its number.
         taken: requests it was chosen for.
         struck: requests it has struck so far; an answer may be shorter than `after`.
+        lifted: set once it is out of force.
     """
 
     def __init__(self, number: int, rule: Rule) -> None:
@@ -148,6 +150,7 @@ class Standing:
         self.rule = rule
         self.taken = 0
         self.struck = 0
+        self.lifted = asyncio.Event()
         self._each: Counter[str] = Counter()
         self._chance = random.Random(rule.seed)  # noqa: S311 - which requests fail is no secret
 
@@ -187,8 +190,13 @@ class Faults:
         return added
 
     def remove(self, number: int | None = None) -> list[Standing]:
-        """Take one rule, or all of them, out of force and return them; answers under way keep theirs."""
+        """Take one rule, or all of them, out of force and return them; answers under way keep theirs.
+
+        But a slow start ends here: so many requests can be held until all of them have come.
+        """
         removed = [one for one in self._standing if number in (None, one.id)]
+        for one in removed:
+            one.lifted.set()
         self._standing = [one for one in self._standing if one not in removed]
         return removed
 

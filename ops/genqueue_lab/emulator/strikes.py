@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -61,7 +63,7 @@ class StruckExchange:
                 await _wait(rule.seconds)
             case "slow_start":
                 self._note()
-                await _wait(SLOW_START if rule.seconds is None else rule.seconds)
+                await self._hold(SLOW_START if rule.seconds is None else rule.seconds)
             case "status":
                 self._note()
                 return failure(rule.status or 503, rule.retry_info, rule.retry_after)
@@ -121,6 +123,14 @@ class StruckExchange:
     def _note(self) -> None:
         self._standing.struck += 1
         self.record.fault = self._rule.kind
+
+    async def _hold(self, seconds: float) -> None:
+        """Begin late: from here on the answer keeps its pace."""
+        began = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._standing.lifted.wait()
+        self.request.received += time.monotonic() - began
 
     async def _strike(self, data: bytes) -> None:
         """Let the fault happen to the next chunk; raises Struck when that is the answer's end."""

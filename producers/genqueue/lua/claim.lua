@@ -14,7 +14,7 @@
 local SHARED_LOSSES = 2
 -- Whoever was told so finds it a process, and claims it, or asks again, before this is over: until then its message does
 -- not count as lost.
-local SUSPECT_MS = 10000
+local SUSPECT_MS = 2500
 
 local now = now_from(ARGV[1])
 local token, stamp = ARGV[3], tonumber(ARGV[4])

@@ -3,7 +3,7 @@
 --
 -- KEYS: 1 slot prefix
 -- ARGV: 1 now in ms (0: the server's clock), 2 limit of flights looked at per list, of jobs taken off and of answers
---       let go of, 3 slack in ms before a message counts as lost, 4 and 5 lease in ms granted once after an outage to
+--       let go of, 3 slack in ms before a message counts as lost (of an empty queue at first EMPTY_MS, if that is less), 4 and 5 lease in ms granted once after an outage to
 --       high and to the others, 6 least time between two sweeps in ms, 7 percent of the memory from which on it is
 --       short (100: never), then queue, highest stamp popped from it, empty (0, 1)...
 -- Returns {{flight, queue, stamp, why}...}: what must be published, and why: lost (its worker was), due (it has
@@ -12,9 +12,13 @@
 -- Nobody swept for longer than this: the server or the fleet was away, and holders renew before they are judged.
 local OUTAGE_MS = 3000
 local SWEPT_TTL_MS = 3600000
+-- What is in no queue was popped, and is claimed in milliseconds, or died with its worker. A message too many costs one
+-- refusal; so that a slow fleet is not asked again and again, the next one waits for the whole slack.
+local EMPTY_MS = 750
 
 local now = now_from(ARGV[1])
-local limit, slack_ms, min_interval_ms, high_water = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[6]), tonumber(ARGV[7])
+local limit, slack_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local min_interval_ms, high_water = tonumber(ARGV[6]), tonumber(ARGV[7])
 local grace_ms = {high = tonumber(ARGV[4]), normal = tonumber(ARGV[5]), low = tonumber(ARGV[5])}
 -- Jobs that this sweep may still take off.
 local departures = limit
@@ -73,11 +77,12 @@ local function look(flight, outage)
   look_at(flight, math.min(due[flight.state] or math.huge, first_deadline(flight)), now)
 end
 
-local function find_lost(queue, edge)
+local function find_lost(queue, edge, more_ms)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', sent_key(queue), '-inf', edge, 'LIMIT', 0, limit)) do
     local flight = load(id)
     if flight and flight.queue == queue then
       publish(flight, 'unheard')
+      redis.call('ZINCRBY', sent_key(flight.queue), more_ms, id)
     else
       redis.call('ZREM', sent_key(queue), id)
     end
@@ -98,9 +103,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ledger_key, '-inf', now, 'LIMIT'
   end
 end
 for index = 8, #ARGV, 3 do
-  local popped, empty = tonumber(ARGV[index + 1]), ARGV[index + 2] == '1'
-  -- what stands behind the highest stamp popped is backlog; before it, lost
-  find_lost(ARGV[index], (empty and now or math.min(popped, now)) - slack_ms)
+  if ARGV[index + 2] == '1' then
+    local short_ms = math.min(slack_ms, EMPTY_MS)
+    find_lost(ARGV[index], now - short_ms, slack_ms - short_ms)
+  else -- what stands behind the highest stamp popped is backlog; before it, lost
+    find_lost(ARGV[index], math.min(tonumber(ARGV[index + 1]), now) - slack_ms, 0)
+  end
 end
 forget_answers(pressure(high_water, true) > 0 and '+inf' or now, limit)
 return found

@@ -71,6 +71,8 @@ def test_recoveries_and_silences_are_read_from_streams():
     ]
     held = [Held("17-a", 1, 6000, "high"), Held("17-a", 1, 6000, "high", alone=True), Held("17-b", 1, 6000, "low")]
     assert recoveries(held, {"17-a": events}) == [0.25]
+    unseen = Held("17-a", 2, 21_100, "high", claimed=6100)  # lost before its first entry
+    assert recoveries([held[0], unseen], {"17-a": [*events[:2]]}, looks=[unseen]) == [0.1]
     assert silences([events, []]) == [4.75, 0.0]
     assert pickups([events, []]) == [0.5]
     assert percentile(range(100), 0.99) == 99

@@ -150,6 +150,16 @@ async def test_rules_change_while_it_runs(client, running):
     assert (prompt["prompt"], prompt["calls"], prompt["completed"], prompt["faulted"]) == ("hello", 3, 1, 2)
 
 
+async def test_a_slow_start_ends_with_its_rule(client, running):
+    """Requests that are held begin when the rule is taken away."""
+    running.service.faults.add([Rule(kind="slow_start", seconds=3600)])
+    asking = asyncio.create_task(asked(client))
+    await running.stats.reached({"calls": 1}, {})
+    assert not asking.done()
+    running.service.faults.remove()
+    assert (await asking)[:2] == (200, 5)
+
+
 @pytest.mark.parametrize(
     ("rule", "word"),
     [
