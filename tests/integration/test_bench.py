@@ -9,7 +9,7 @@ from genqueue_lab.bench import tails
 from genqueue_lab.bench.command import bench
 
 
-@pytest.mark.parametrize(("control", "limit", "status"), [(False, 1e6, 0), (False, 0.0, 1), (True, 0.0, 1)])
+@pytest.mark.parametrize(("control", "limit", "status"), [(False, 1e6, 0), (False, -1e6, 1), (True, -1e6, 1)])
 def test_the_tails_are_measured(monkeypatch, control, limit, status):
     """With bells or, as the control, without; the exit status is the verdict's."""
     monkeypatch.setattr(tails, "LIMITS", {3: limit})

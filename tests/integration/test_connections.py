@@ -142,22 +142,23 @@ def test_what_could_not_be_repeated_leaves_the_others_done(connect, server, data
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_a_server_that_hangs_costs_everybody_less_than_three_seconds(own_server, kind, request):
-    """Many who submit at once do not wait behind each other, though they share a few connections."""
+def test_a_server_that_hangs_costs_many_what_it_costs_one(own_server, kind, request):
+    """Those who submit at once do not wait behind each other, though they share a few connections: five for each."""
     client = CLIENTS[kind](data_url=own_server.url(), broker_url="memory://")
     request.addfinalizer(client.close)
     client.submit("What?", model="m")
     own_server.kill(signal.SIGSTOP)
-    began = time.monotonic()
 
     def submit(number):
+        began = time.monotonic()
         with pytest.raises((ServerUnavailable, SubmitUncertain)):
             client.submit(str(number), model="m")
         return time.monotonic() - began
 
     try:
+        alone = submit("alone")
         with ThreadPoolExecutor(5 * COMMANDS) as pool:
-            assert max(pool.map(submit, range(5 * COMMANDS))) < 3.0
+            assert max(pool.map(submit, range(5 * COMMANDS))) < 2 * alone
     finally:
         own_server.kill(signal.SIGCONT)
 

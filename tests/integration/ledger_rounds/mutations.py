@@ -50,7 +50,7 @@ MUTATIONS = (
     Mutation("a restart is not announced", "elseif flight.delta == 1 then\n", "elseif false then\n", seed=2),
     Mutation(
         "lost messages are not published again",
-        "find_lost(ARGV[index], (empty and now or math.min(popped, now)) - slack_ms)",
+        "publish(flight, 'unheard')",
         "",
     ),
     Mutation(

@@ -131,8 +131,10 @@ def test_the_worker_outlives_its_server(own_server, make_fleet):
         own_server.kill()
         fleet.until(lambda: "Connection to broker lost" in worker.text, "the worker notices")
         with RedisServer(own_server.binary, port=own_server.port, directory=own_server.directory):
-            assert fleet.wait_for(fleet.send("echo", 1), "succeeded")
-            fleet.until(lambda: "succeeded in 1." in worker.text, "the task in flight ended")
+            echo = fleet.send("echo", 1)
+            # not by its event, which may come before this process listens again
+            fleet.until(lambda: f"Task t.echo[{echo}] succeeded" in worker.text, "a task succeeds")
+            fleet.until(lambda: f"Task t.nap[{flying}] succeeded" in worker.text, "the task in flight ended")
             fleet.until(lambda: fleet.stats()["pool"]["running"] == 0, "no slot is held")
             assert worker.process.poll() is None
             worker.process.kill()
