@@ -14,8 +14,8 @@ from typing import Self
 
 import redis
 
-#: Seconds a server may take from start to its first PONG.
-START_TIMEOUT = 10.0
+#: Seconds a server may take from start to its first PONG; one that has been written to for half an hour loads that.
+START_TIMEOUT = 60.0
 
 
 def free_port() -> int:

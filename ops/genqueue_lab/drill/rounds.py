@@ -223,6 +223,8 @@ def run(plan: Plan) -> Report:
             claim("completed = accepted", findings.all_completed, findings.ended),
         ]
         report = scene.report(claims)
+        for line in report.text().splitlines():
+            scene.say(line)
         for worker in list(scene.stage.workers):
             worker.kill()
             scene.stage.dismiss(worker)
