@@ -6,6 +6,7 @@ import logging
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -16,6 +17,7 @@ from redis.exceptions import ReadOnlyError
 from genqueue.errors import SettingsError, shown
 from genqueue.lanes import QUEUES, SUBMIT_QUEUE, TASK
 from genqueue.settings import server_name, without_credentials
+from genqueue.stencils import Made, Name, Stencils, is_copyable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -96,6 +98,11 @@ def task_id_of(publication: Publication) -> str:
     return f"{publication.flight}.{publication.stamp}"
 
 
+def _named(publication: Publication) -> Name:
+    """Return the id of a publication's task, and the task's arguments."""
+    return task_id_of(publication), (publication.flight, publication.stamp)
+
+
 def _batch(producer: Any, count: int) -> AbstractContextManager[object]:
     """Return what gathers a producer's messages into few round trips; a single one, or an older Kombu, goes without."""
     batching = getattr(producer, "batch", None)
@@ -127,6 +134,7 @@ class Dispatcher:
         self._connections = connection.Pool(limit=CONNECTIONS)
         self._producers = ProducerPool(self._connections, limit=CONNECTIONS)
         self._errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+        self._made: WeakKeyDictionary[Any, Made] = WeakKeyDictionary()
         self._said_at = -QUIET
         self._unsaid = 0
 
@@ -160,19 +168,32 @@ class Dispatcher:
         self._unsaid, self._said_at = 0, now
 
     def _send_all(self, publications: Sequence[Publication], producer: Any) -> None:
+        if is_copyable(producer.channel):
+            stencils = Stencils(
+                producer.channel, lambda one: self._send(one, producer), _named, self._made_on(producer.channel)
+            )
+            for start in range(0, len(publications), BATCH):
+                stencils.push(publications[start : start + BATCH])
+            return
         with _batch(producer, len(publications)):
             for publication in publications:
                 self._send(publication, producer)
 
+    def _made_on(self, channel: Any) -> Made:
+        """Return the stencils made on a channel; whoever connects anew declares queues anew, and has a new channel."""
+        if self._app.current_worker_task is not None:  # whose child each task is
+            return {}
+        return self._made.setdefault(channel, {})
+
     def _send(self, publication: Publication, producer: Any) -> None:
-        args = (publication.flight, publication.stamp)
+        task_id, args = _named(publication)
         self._app.send_task(
             TASK,
             args=args,
             argsrepr=repr(args),  # Celery's own way to them takes a sixth of the whole call
             kwargsrepr="{}",
             queue=publication.queue,
-            task_id=task_id_of(publication),
+            task_id=task_id,
             producer=producer,
             retry=False,
             headers={"traceparent": publication.traceparent} if publication.traceparent else None,

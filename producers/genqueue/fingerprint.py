@@ -18,6 +18,8 @@ _INTEGERS = range(-(2**63), 2**64)
 #: The beginning of a path that goes too deep.
 _BEGINNING = re.compile(r"[^.\[]*(\[\d+\])?(\.[^.\[]*)?")
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 #: Deepest nesting a request may have; json and the provider both give up far beyond it.
 MAX_DEPTH = 100
 
@@ -76,7 +78,7 @@ def sound(value: object, field: str) -> str:
 
 def encode(value: Any) -> bytes:
     """Return the canonical JSON bytes of a canonical value: keys sorted, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def fingerprint(request: bytes, *, scope: str, key: bytes = b"") -> str:

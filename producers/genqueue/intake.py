@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue import ledger
@@ -115,7 +116,7 @@ class Candidate:
     def own_place(self) -> Reservation:
         """Return a place of its own, its deadline counted from now."""
         options, settings = self.order.options, self._intake.settings
-        return Reservation.of(
+        return Reservation(
             job=self.job,
             deadline_ms=int((self._intake.deployment.now() + self._seconds()) * 1000),
             keep_ms=_milliseconds(options.result_ttl or settings.result_ttl),
@@ -200,15 +201,19 @@ class Candidate:
 
     def _policy(self) -> ledger.Policy:
         options, settings = self.order.options, self._intake.settings
-        return ledger.Policy(
-            max_tries=options.max_tries or settings.max_tries,
-            max_losses=options.max_losses or settings.max_losses,
-            stream_ttl_ms=_milliseconds(options.stream_ttl or settings.stream_ttl),
-            keep_ms=self.place.keep_ms,
-            cache_ttl_ms=_milliseconds(options.cache_ttl or settings.cache_ttl),
-            dead_ttl_ms=_milliseconds(settings.dead_ttl),
-            memory_high_water=settings.memory_high_water,
+        return _policy(
+            options.max_tries or settings.max_tries,
+            options.max_losses or settings.max_losses,
+            _milliseconds(options.stream_ttl or settings.stream_ttl),
+            self.place.keep_ms,
+            _milliseconds(options.cache_ttl or settings.cache_ttl),
+            _milliseconds(settings.dead_ttl),
+            settings.memory_high_water,
         )
+
+
+#: Jobs of one process have few policies among them.
+_policy = lru_cache(maxsize=256)(ledger.Policy)
 
 
 def mark_of(job: str) -> str:
@@ -217,8 +222,8 @@ def mark_of(job: str) -> str:
 
 
 def _identity(options: JobOptions, question: bytes, key: bytes) -> str:
-    scopes = {"tenant": f"tenant:{options.tenant}", "global": "global", "none": f"none:{options.tenant}"}
-    return fingerprint(question, scope=scopes[options.share], key=key)
+    scope = "global" if options.share == "global" else f"{options.share}:{options.tenant}"
+    return fingerprint(question, scope=scope, key=key)
 
 
 def _milliseconds(seconds: float) -> int:

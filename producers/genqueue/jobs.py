@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 def reference_of(keys: Keys, job: str, flight: str, mark: str) -> Reference:
     """Return where a job's events are."""
-    spelled = keys.events(flight), keys.job(job), keys.flight(flight), keys.bell(flight)
-    return Reference(job, flight, mark, *spelled, keys)
+    return Reference(job, flight, mark, keys)
 
 
 def look_up(keys: Keys, job_id: str, patience: Patience = BRIEF) -> Operation[Reference]:

@@ -20,20 +20,22 @@ class Reservation:
         deadline_ms: its deadline; a submit that comes later is refused, so nobody starts it anew.
         keep_ms: how long behind its deadline the job is known at least.
         request: fingerprint of what was asked, and of who shares it.
-        stored: the entry as it is in the server.
+        entry: the entry as it is in the server; None for one that is not there yet.
     """
 
     job: str
     deadline_ms: int
     keep_ms: int
     request: str
-    stored: bytes
+    entry: bytes | None = None
 
-    @classmethod
-    def of(cls, job: str, deadline_ms: int, keep_ms: int, request: str) -> Self:
-        """Return a new reservation."""
-        fields = {"v": 1, "job": job, "deadline_ms": deadline_ms, "keep_ms": keep_ms, "request": request}
-        return cls(job, deadline_ms, keep_ms, request, encode(fields))
+    @property
+    def stored(self) -> bytes:
+        """The entry as it is in the server, or is to be."""
+        if self.entry is not None:
+            return self.entry
+        fields = {"job": self.job, "deadline_ms": self.deadline_ms, "keep_ms": self.keep_ms, "request": self.request}
+        return encode({"v": 1, **fields})
 
     @classmethod
     def parse(cls, stored: Any) -> Self:

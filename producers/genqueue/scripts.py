@@ -8,10 +8,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import redis
     import redis.asyncio
@@ -136,9 +136,9 @@ def run(client: redis.Redis, call: Call) -> Any:
         return client.execute_command(*call.command)
 
 
-def run_many(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+def run_many(client: redis.Redis, calls: Sequence[Call], meanwhile: Callable[[], None] | None = None) -> list[Any]:
     """Run calls like `arun_many`, on a blocking client."""
-    replies = _blocking_pipeline(client, calls)
+    replies = _blocking_pipeline(client, calls, meanwhile)
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if not unknown:
         return replies
@@ -155,11 +155,29 @@ def run_many(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
     return replies
 
 
-def _blocking_pipeline(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    with client.pipeline(transaction=False) as pipeline:
-        for call in calls:
-            pipeline.execute_command(*call.command)
-        return pipeline.execute(raise_on_error=False)
+def _blocking_pipeline(
+    client: redis.Redis, calls: Sequence[Call], meanwhile: Callable[[], None] | None = None
+) -> list[Any]:
+    # Not redis-py's own pipeline: that lets nobody do anything between sending and waiting.
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        connection.send_packed_command(connection.pack_commands([call.command for call in calls]))
+        if meanwhile is not None:
+            meanwhile()
+        return [_reply(connection) for _ in calls]
+    except BaseException:
+        connection.disconnect()  # what is still to come on it is nobody's
+        raise
+    finally:
+        pool.release(connection)
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 async def arun(client: redis.asyncio.Redis, call: Call) -> Any:
@@ -171,16 +189,19 @@ async def arun(client: redis.asyncio.Redis, call: Call) -> Any:
         return await client.execute_command(*call.command)
 
 
-async def arun_many(client: redis.asyncio.Redis, calls: Sequence[Call]) -> list[Any]:
+async def arun_many(
+    client: redis.asyncio.Redis, calls: Sequence[Call], meanwhile: Callable[[], None] | None = None
+) -> list[Any]:
     """Run calls in one pipeline and return their raw replies in order.
 
     Where the server refused a call stands its exception. A call whose script the server did not know is repeated behind
     the others: a later one that rests on it answers as if the earlier were lost, which every script can tell.
+    `meanwhile` is called when they are sent.
 
     Raises:
         HalfDone: the repeat failed, whatever became of the others.
     """
-    replies = await _pipeline(client, calls)
+    replies = await _pipeline(client, calls, meanwhile)
     unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if not unknown:
         return replies
@@ -197,8 +218,26 @@ async def arun_many(client: redis.asyncio.Redis, calls: Sequence[Call]) -> list[
     return replies
 
 
-async def _pipeline(client: redis.asyncio.Redis, calls: Sequence[Call]) -> list[Any]:
-    async with client.pipeline(transaction=False) as pipeline:
-        for call in calls:
-            pipeline.execute_command(*call.command)
-        return await pipeline.execute(raise_on_error=False)
+async def _pipeline(
+    client: redis.asyncio.Redis, calls: Sequence[Call], meanwhile: Callable[[], None] | None = None
+) -> list[Any]:
+    # Nor here: it costs a quarter more, and this is on the way of every token.
+    pool = client.connection_pool
+    connection = await pool.get_connection()
+    try:
+        await connection.send_packed_command(connection.pack_commands([call.command for call in calls]))
+        if meanwhile is not None:
+            meanwhile()
+        return [await _areply(connection) for _ in calls]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    finally:
+        await pool.release(connection)
+
+
+async def _areply(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error

@@ -35,9 +35,15 @@ class Run(Step):
 
 @dataclass(frozen=True, slots=True)
 class RunMany(Step):
-    """Run scripts in one round trip; the reply is the list of theirs, an exception where the server refused one."""
+    """Run scripts in one round trip; the reply is the list of theirs, an exception where the server refused one.
+
+    Attributes:
+        meanwhile: what may be done while the server is at it, and never fails; not called where nothing is sent, or
+            where there is no waiting.
+    """
 
     calls: tuple[Call, ...]
+    meanwhile: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from genqueue import ledger
+from genqueue.arrivals import Arrivals
 from genqueue.capacity import is_out_of_memory, out_of_memory, short_of_memory
-from genqueue.errors import InvalidRequest, ServerUnavailable, StreamGone, SubmitUncertain
+from genqueue.errors import ServerUnavailable, StreamGone, SubmitUncertain
 from genqueue.intake import Accepted, Candidate
-from genqueue.order import order_of
 from genqueue.patience import BRIEF, RETRY, ask, persist
 from genqueue.payload.codec import COMPRESS_OVER
 from genqueue.payload.deposit import put, take_back
@@ -19,17 +19,13 @@ from genqueue.settings import server_name
 from genqueue.steps import Pause, Publish, RunMany, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from genqueue.errors import QueueFull
     from genqueue.intake import Intake, Outcome
     from genqueue.order import Order
     from genqueue.scripts import Call
     from genqueue.steps import Operation
-
-#: Most orders, and most bytes of requests unless a single one has more, that go in one round trip.
-BATCH_COUNT: Final = 500
-BATCH_BYTES: Final = 1024 * 1024
 
 
 def submit(order: Order, intake: Intake) -> Operation[Accepted]:
@@ -60,36 +56,16 @@ def submit_many(
     """
     outcomes: list[Outcome] = []
     away: ServerUnavailable | None = None
-    for batch in _batches(items, defaults, intake):
+    arrivals = Arrivals(items, defaults, intake)
+    while batch := arrivals.batch():
         candidates = [item for item in batch if isinstance(item, Candidate)]
         if away is None:
-            away = yield from _Batch(candidates, intake).carry_out()
+            away = yield from _Batch(candidates, intake, arrivals.look_ahead).carry_out()
         for item in batch:
             outcome = item.outcome or away if isinstance(item, Candidate) else item
             assert outcome is not None  # noqa: S101 - for the type checker: as above
             outcomes.append(outcome)
     return outcomes
-
-
-def _batches(
-    items: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any], intake: Intake
-) -> Iterator[list[Candidate | InvalidRequest]]:
-    """Yield the items as candidates, or as what is wrong with them, in batches of a bounded size."""
-    batch: list[Candidate | InvalidRequest] = []
-    size = 0
-    for item in items:
-        try:
-            candidate: Candidate | InvalidRequest = Candidate(order_of(item, defaults), intake)
-        except InvalidRequest as error:
-            candidate = error
-        weight = len(candidate.stored.document) if isinstance(candidate, Candidate) else 0
-        if batch and (len(batch) == BATCH_COUNT or size + weight > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(candidate)
-        size += weight
-    if batch:
-        yield batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +77,19 @@ class _Unanswered:
 
 
 class _Batch:
-    """Candidates that are asked for together."""
+    """Candidates that are asked for together.
 
-    def __init__(self, candidates: Sequence[Candidate], intake: Intake) -> None:
+    Args:
+        candidates: all that are.
+        intake: what it takes to submit.
+        meanwhile: what is to be done while the server is at it.
+    """
+
+    def __init__(
+        self, candidates: Sequence[Candidate], intake: Intake, meanwhile: Callable[[], None] | None = None
+    ) -> None:
         self._candidates = candidates
+        self._meanwhile = meanwhile
         self._deployment = intake.deployment
         self._blobs = intake.blobs
         self._server = server_name(intake.settings.data_url)
@@ -182,7 +167,8 @@ class _Batch:
         candidates = yield from self._deposit(candidates)
         calls = [ledger.submit(self._deployment.keys, candidate.submission) for candidate in candidates]
         answers: list[tuple[Candidate, ledger.Submitted]] = []
-        for candidate, answer in zip(candidates, (yield from self._ask(calls)), strict=True):
+        meanwhile, self._meanwhile = self._meanwhile, None
+        for candidate, answer in zip(candidates, (yield from self._ask(calls, meanwhile)), strict=True):
             if not isinstance(answer, _Unanswered):
                 answers.append((candidate, ledger.parse_submit(answer)))
             elif answer.sent:
@@ -197,7 +183,7 @@ class _Batch:
             candidate.accept(answer)
         yield from self._compare([candidate for candidate, answer in accepted if _is_anothers(candidate, answer)])
         due = tuple(
-            replace(answer.publication, traceparent=candidate.submission.traceparent)
+            _traced(answer.publication, candidate.submission.traceparent)
             for candidate, answer in accepted
             if isinstance(candidate.outcome, Accepted) and answer.publication is not None
         )
@@ -237,19 +223,20 @@ class _Batch:
             for candidate, known in zip(candidates, found, strict=True):
                 candidate.compare(known)
 
-    def _ask(self, calls: Sequence[Call]) -> Operation[list[Any]]:
+    def _ask(self, calls: Sequence[Call], meanwhile: Callable[[], None] | None = None) -> Operation[list[Any]]:
         """Run calls until the server has answered each, or the patience is used up; returns replies or _Unanswered."""
         answers: list[Any] = [None] * len(calls)
         sent = [False] * len(calls)
         waiting = list(range(len(calls)))
         while waiting:
             try:
-                replies = yield RunMany(tuple(calls[index] for index in waiting))
+                replies = yield RunMany(tuple(calls[index] for index in waiting), meanwhile)
             except ServerUnavailable as error:
                 replies = [error] * len(waiting)
             for index, reply in zip(waiting, replies, strict=True):
                 answers[index] = reply
                 sent[index] |= isinstance(reply, ServerUnavailable) and reply.sent
+            meanwhile = None
             # A server without memory has it no sooner for being asked again.
             waiting = [
                 index
@@ -280,6 +267,10 @@ class _Wish:
     candidate: Candidate
     place: Reservation
     replaced: Reservation | None = None
+
+
+def _traced(publication: ledger.Publication, traceparent: str) -> ledger.Publication:
+    return replace(publication, traceparent=traceparent) if traceparent else publication
 
 
 def _refused(candidate: Candidate, answer: _Unanswered) -> ServerUnavailable | QueueFull:

@@ -12,7 +12,7 @@ from genqueue import Client
 from genqueue.cli import main
 from genqueue.errors import BlobsUnavailable
 from genqueue.payload.blobs import BlobStore
-from genqueue.submission import BATCH_BYTES
+from genqueue.arrivals import BATCH_BYTES
 
 
 @pytest.fixture

@@ -321,7 +321,7 @@ def leave_dead_reservations(settings, worker):
     intake = Intake(Deployment(worker.keys), Settings(**settings), Codec())
     for key in range(0, KEYS, 2):
         candidate = Candidate(make_order(Race.text(key, 0), MODEL, {"idempotency_key": f"key {key}"}), intake)
-        dead = Reservation.of(candidate.job, worker.server_ms() - 1, 86_400_000, candidate.identity)
+        dead = Reservation(candidate.job, worker.server_ms() - 1, 86_400_000, candidate.identity)
         scripts.run(worker.redis, reserve(candidate.entry, dead, 60_000))
         yield candidate.job
 

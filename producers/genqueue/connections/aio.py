@@ -79,7 +79,7 @@ class AsyncResources:
     async def run_many(self, step: RunMany) -> list[Any]:
         """Run scripts in one round trip."""
         async with self._command_gate.passage():
-            return await _heeding(scripts.arun_many(self._commands, step.calls))
+            return await _heeding(scripts.arun_many(self._commands, step.calls, step.meanwhile))
 
     async def query(self, step: Query) -> list[Any]:
         """Send plain commands in one round trip."""

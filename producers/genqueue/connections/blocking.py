@@ -72,7 +72,7 @@ class Resources:
     def run_many(self, step: RunMany) -> list[Any]:
         """Run scripts in one round trip."""
         with self._command_gate.passage():
-            return scripts.run_many(self._commands, step.calls)
+            return scripts.run_many(self._commands, step.calls, step.meanwhile)
 
     def query(self, step: Query) -> list[Any]:
         """Send plain commands in one round trip."""

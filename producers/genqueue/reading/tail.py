@@ -43,21 +43,35 @@ class Reference:
         job_id: the job.
         flight: the flight it is a member of.
         mark: the leave mark: a `left` event with it ends this job.
-        stream: key of the flight's event stream.
-        job_key: key of the job.
-        flight_key: key of the flight.
-        bell: channel that is rung with each event.
         keys: the deployment's keys.
     """
 
     job_id: str
     flight: str
     mark: str
-    stream: str
-    job_key: str
-    flight_key: str
-    bell: str
     keys: Keys
+
+    # Not kept: there may be a million handles of which few are ever read.
+
+    @property
+    def stream(self) -> str:
+        """Key of the flight's event stream."""
+        return self.keys.events(self.flight)
+
+    @property
+    def job_key(self) -> str:
+        """Key of the job."""
+        return self.keys.job(self.job_id)
+
+    @property
+    def flight_key(self) -> str:
+        """Key of the flight."""
+        return self.keys.flight(self.flight)
+
+    @property
+    def bell(self) -> str:
+        """Channel that is rung with each event."""
+        return self.keys.bell(self.flight)
 
 
 def tail(

@@ -101,6 +101,8 @@ class GenerationConfig(BaseModel):
     def document(self) -> dict[str, Any]:
         """Return the fields that say anything, under their REST names; raises InvalidRequest for what is not JSON."""
         said: dict[str, Any] = {}
+        if not self.model_fields_set:  # nearly always, and there are many fields
+            return said
         for name in type(self).model_fields:
             value = getattr(self, name)
             empty = value in ([], {}) and name not in _SCHEMA_FIELDS
@@ -123,6 +125,9 @@ class Configured:
     shape: Any = None
 
 
+_UNCONFIGURED: Final = Configured(GenerationConfig())
+
+
 def named_fields(config: object, field: str = "config") -> dict[str, Any]:
     """Return the fields of a configuration under their snake_case names, those that are None left out.
 
@@ -133,8 +138,10 @@ def named_fields(config: object, field: str = "config") -> dict[str, Any]:
     Raises:
         InvalidRequest: a name is unknown, or given in both spellings.
     """
-    given = {} if config is None else opened(config)
-    if not isinstance(given, Mapping):
+    if config is None:
+        return {}
+    given = opened(config)
+    if not isinstance(given, (dict, Mapping)):
         raise InvalidRequest(field, config, "a mapping with the fields of GenerationConfig, or a GenerateContentConfig")
     named: dict[str, Any] = {}
     for key, value in given.items():
@@ -158,6 +165,8 @@ def field_name(name: object) -> str | None:
 def build_config(named: Mapping[str, Any]) -> Configured:
     """Return the checked configuration of fields under their snake_case names; raises InvalidRequest."""
     fields = {name: value for name, value in named.items() if value is not None}
+    if not fields:
+        return _UNCONFIGURED
     instruction = fields.pop("system_instruction", None)
     for name in CLIENT_FIELDS:
         _refuse_clients(name, fields.pop(name, None))

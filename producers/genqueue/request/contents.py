@@ -28,6 +28,8 @@ def contents_of(value: object, field: str = "contents") -> list[dict[str, Any]]:
     Raises:
         InvalidRequest: naming the place that is wrong.
     """
+    if type(value) is str:  # as most are
+        return [{"role": "user", "parts": [_text(value, field)]}]
     several = _is_list(value)
     items = list(cast("Sequence[Any]", value)) if several else [value]
     turns: list[dict[str, Any]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue.errors import InvalidRequest
@@ -60,6 +61,8 @@ class GenerateRequest:
         if self.residency:
             document["residency"] = list(self.residency)
         encoded = encode(document)
+        if len(encoded) <= MAX_REQUEST_BYTES:
+            return encoded
         inline = inline_parts(self.contents, self.system_instruction)
         size = len(encoded) - sum(len(part["inlineData"].get("data", "")) for _, part in inline)
         if size > MAX_REQUEST_BYTES:
@@ -114,8 +117,13 @@ def build_request(
 
 def _model(value: object) -> str:
     expected = "a model's name, like gemini-3-pro-preview"
-    if not isinstance(value, str) or not _MODEL.fullmatch(value):
-        raise InvalidRequest("model", value, expected)
-    if {"", ".", ".."} & set(value.split("/")) or ".." in value:
+    if not isinstance(value, str) or not _is_name(str.__str__(value)):
         raise InvalidRequest("model", value, expected)
     return str.__str__(value).removeprefix("models/")
+
+
+@lru_cache(maxsize=256)
+def _is_name(value: str) -> bool:
+    if not _MODEL.fullmatch(value):
+        return False
+    return not {"", ".", ".."} & set(value.split("/")) and ".." not in value

@@ -116,6 +116,4 @@ def away():
 @pytest.fixture
 def reference():
     """Return where the events of a job are."""
-    keys = Keys()
-    spelled = keys.events(FLIGHT), keys.job(JOB), keys.flight(FLIGHT), keys.bell(FLIGHT)
-    return Reference(JOB, FLIGHT, "my-mark", *spelled, keys)
+    return Reference(JOB, FLIGHT, "my-mark", Keys())

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from genqueue.errors import ServerUnavailable, WaitTimeout
+from genqueue.keys import Keys
 from genqueue.patience import Patience
 from genqueue.reading.bells import Heard
 from genqueue.reading.completions import BATCH, completions
@@ -14,7 +15,8 @@ from genqueue.steps import Listen, Read, Run
 
 FOR_EVER = Patience()
 AT_ONCE = Heard(out_of_step=True)
-FIRST, SECOND, THIRD = (f"3-{digit * 20}" for digit in "123")
+FIRST, SECOND, THIRD, FOURTH = (f"3-{digit * 20}" for digit in "1234")
+ANOTHER = Keys().bell(FOURTH)
 #: The server's, whatever this machine's say.
 CLOCK = (5000, 500_000)
 #: What a look at one job may find: why it left and its deadline, and its flight's state.
@@ -46,7 +48,7 @@ def jobs(reference):
     return (
         replace(reference, job_id=FIRST),
         replace(reference, job_id=SECOND, mark="two's"),
-        replace(reference, job_id=THIRD, bell="another", mark="three's"),
+        replace(reference, job_id=THIRD, flight=FOURTH, mark="three's"),
     )
 
 
@@ -67,9 +69,9 @@ def test_each_is_told_when_its_end_is_rung(stage, jobs):
     """All aboard of a flight that ends; one that leaves alone."""
     looks = [ALL, AT_ONCE, ALL]
     left = rung(jobs[0].bell, "left", mark="two's")
-    stage.play(completions(jobs, FOR_EVER), *looks, left, rung("another", "failed"), rung(jobs[0].bell, "completed"))
+    stage.play(completions(jobs, FOR_EVER), *looks, left, rung(ANOTHER, "failed"), rung(jobs[0].bell, "completed"))
     assert stage.events == [SECOND, THIRD, FIRST]
-    assert {*stage.of(Listen)[0].channels} == {jobs[0].bell, "another"}
+    assert {*stage.of(Listen)[0].channels} == {jobs[0].bell, ANOTHER}
     assert stage.of(Listen)[0].ends_only
 
 
@@ -79,7 +81,7 @@ def test_an_end_between_the_look_and_the_confirmation_is_not_missed(stage, jobs)
     assert stage.events == [FIRST, SECOND, THIRD]
 
 
-@pytest.mark.parametrize("odd", [Heard((("another", b'["1-0","2-0",false]'),)), Heard((("another", b"?"),)), AT_ONCE])
+@pytest.mark.parametrize("odd", [Heard(((ANOTHER, b'["1-0","2-0",false]'),)), Heard(((ANOTHER, b"?"),)), AT_ONCE])
 def test_a_ring_that_says_nothing_means_looking(stage, jobs, odd):
     """Its fields were too long, a stranger rang, or some were missed."""
     stage.play(completions(jobs[2:], FOR_EVER), ONE, AT_ONCE, ONE, odd, look(DONE))
@@ -89,7 +91,7 @@ def test_a_ring_that_says_nothing_means_looking(stage, jobs, odd):
 def test_a_ring_of_an_end_told_before_tells_nothing(stage, jobs):
     """Nobody is told twice."""
     ends = Heard(rung(jobs[0].bell, "completed").rings * 2)
-    stage.play(completions(jobs, FOR_EVER), ALL, AT_ONCE, ALL, ends, rung("another", "completed"))
+    stage.play(completions(jobs, FOR_EVER), ALL, AT_ONCE, ALL, ends, rung(ANOTHER, "completed"))
     assert stage.events == [FIRST, SECOND, THIRD]
 
 
@@ -102,7 +104,7 @@ def test_silence_is_looked_into(stage, clock, jobs):
 
 def test_many_are_asked_about_in_batches(stage, reference):
     """A round trip has bounds."""
-    many = [replace(reference, job_id=str(number)) for number in range(BATCH + 1)]
+    many = [replace(reference, job_id=f"3-{number:020x}") for number in range(BATCH + 1)]
     stage.play(completions(many, FOR_EVER), look(*[DONE] * BATCH), look(DONE))
     assert [len(step.commands) for step in stage.of(Read)] == [2 * BATCH + 1, 3]
     assert len(stage.events) == BATCH + 1

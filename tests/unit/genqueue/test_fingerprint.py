@@ -205,7 +205,7 @@ def test_only_sharing_requests_have_a_fingerprint():
 
     def submission(**options):
         candidate = Candidate(make_order("What?", "m", options), Intake(deployment, Settings(), Codec()))
-        candidate.take(Reservation.of(candidate.job, 1, 1, candidate.identity))
+        candidate.take(Reservation(candidate.job, 1, 1, candidate.identity))
         return candidate.submission
 
     assert submission(tenant="a").fingerprint == submission(tenant="a").fingerprint

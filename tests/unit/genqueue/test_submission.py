@@ -18,7 +18,8 @@ from genqueue.payload.codec import Codec
 from genqueue.reservation import Reservation
 from genqueue.settings import Settings
 from genqueue.steps import Publish, Query, RunMany
-from genqueue.submission import BATCH_BYTES, BATCH_COUNT, submit, submit_many
+from genqueue.arrivals import BATCH_BYTES, BATCH_COUNT
+from genqueue.submission import submit, submit_many
 
 KEYS = Keys()
 FLIGHT = "3-" + "f" * 20
@@ -270,7 +271,7 @@ def test_ids_and_keys_outlive_the_rotation_of_payload_keys(stage, before, named)
 
 def under(intake, job="9-" + "a" * 20, deadline=NOW + 600, keep=100, **options):
     """Return an entry that somebody has made for the question."""
-    wanted = Reservation.of(job, int(deadline * 1000), keep * 1000, identity(intake, **options))
+    wanted = Reservation(job, int(deadline * 1000), keep * 1000, identity(intake, **options))
     return Reservation.parse(wanted.stored)
 
 

@@ -27,7 +27,7 @@ def test_a_flight_and_its_task_lead_to_all_aboard(stage, name):
 
 def test_the_task_that_admitted_a_job_leads_to_it(stage):
     """By the idempotency key it took, which is its tenant's."""
-    place = Reservation.of(JOB, 1, 1, "r")
+    place = Reservation(JOB, 1, 1, "r")
     assert stage.play(find(KEYS, "5e9ed1ea-4b27", "acme"), [place.stored]) == [JOB]
     assert stage.steps[0].commands == (("GET", KEYS.idempotency("acme", "celery:5e9ed1ea-4b27")),)
 
