@@ -33,7 +33,11 @@ IMAGE_TOKENS = 1290
 #: A transparent pixel, as PNG in base64.
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
+#: Answers that are kept.
+KEPT = 64
+
 _ORDERED = msgspec.json.Encoder(order="sorted")
+_LATEST: dict[tuple[bytes, str, Pace], Answer] = {}
 _CALL = re.compile(r"\bcall\s+([\w.:-]+)", re.IGNORECASE)
 _VOCABULARY = """
     the a every one some this that each river mountain harbour garden window letter morning evening winter summer
@@ -75,6 +79,16 @@ class Answer:
 
 
 def compose(request: GenerateRequest, model: Model, pace: Pace) -> Answer:
+    """Return the answer to a request; the latest ones are kept, for a long one takes milliseconds."""
+    key = (_ORDERED.encode(request), model.id, pace)
+    if (known := _LATEST.get(key)) is None:
+        known = _LATEST[key] = _composed(request, model, pace)
+        if len(_LATEST) > KEPT:
+            del _LATEST[next(iter(_LATEST))]
+    return known
+
+
+def _composed(request: GenerateRequest, model: Model, pace: Pace) -> Answer:
     """Return the answer to a request: thoughts if asked for, then a function call, JSON, or words and an image.
 
     An answer of the model's own that was cut off, in the turn before the last, is continued where it ends.

@@ -31,7 +31,8 @@ _QUOTA = Quota()
 _FAULTS = "\n".join(
     textwrap.fill(f"{kind}: {what}", 96, initial_indent="  ", subsequent_indent="    ") for kind, what in KINDS.items()
 )
-_HELP = f"""Run Gemini's Developer API on this machine, over TLS, HTTP/2 and HTTP/1.1.
+_HELP = f"""Run Gemini's Developer API, Vertex AI and OpenAI's chat completions on this machine, over TLS, HTTP/2 and
+HTTP/1.1.
 
 \b
 Pace: also for one request, by header fields x-emulator-ttft, -tpot, -tokens, ...;
@@ -46,6 +47,11 @@ Faults: --fault KIND;NAME=VALUE;... (repeatable), also as header field x-emulato
   match, model: text in the prompt, the model; after: chunks before it strikes (0);
   times, each: requests in all, and of each prompt, that it strikes; share (1), seed.
 {_FAULTS}
+
+\b
+Vertex AI: POST /emulator/accounts gives the JSON key of a new service account, which signs in at /token
+  as at Google (with {{"kind": "authorized_user"}} a user's credentials); POST /emulator/tokens changes
+  lifetime, refuse and hold; DELETE takes all tokens back.
 
 \b
 Statistics: GET /emulator/stats?details=0, with &prompts=1 the calls of each prompt.
@@ -110,4 +116,7 @@ def _announce(running: Emulator) -> None:
     print("For google-genai and curl:")
     print(f"  export GEMINI_API_KEY={key}")
     print(f"  export GOOGLE_GEMINI_BASE_URL={running.url}")
-    print(f"  export SSL_CERT_FILE={running.ca_file}", flush=True)
+    print(f"  export SSL_CERT_FILE={running.ca_file}")
+    print("For openai, further:")
+    print(f"  export OPENAI_API_KEY={key}")
+    print(f"  export OPENAI_BASE_URL={running.url}/v1", flush=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from genqueue_lab.emulator.options import Pace
     from genqueue_lab.emulator.quotas import Meters
     from genqueue_lab.emulator.stats import Stats
+    from genqueue_lab.emulator.tokens import Tokens
 
 #: Seconds a wait may last when the caller does not say.
 WAIT = 10.0
@@ -31,6 +32,7 @@ class Steered(Protocol):
     meters: Meters
     pace: Pace
     stats: Stats
+    tokens: Tokens
 
 
 class Control:
@@ -46,7 +48,9 @@ class Control:
             if request.method == "GET" and request.path.rstrip("/") == "/emulator/wait":
                 status, body = await self._wait(request.query)
             else:
-                status, body = self._show(request) or self._steer(request) or _nothing(request)
+                status, body = (
+                    self._show(request) or self._steer(request) or self._sign_in(request) or _nothing(request)
+                )
         except ValueError as error:  # msgspec's errors are ValueErrors
             status, body = 400, {"error": str(error)}
         await send_json(exchange, status, body, [])
@@ -85,17 +89,31 @@ class Control:
                 number = int(request.query["id"]) if "id" in request.query else None
                 return 200, {"faults": [one.describe() for one in self._steered.faults.remove(number)]}
             case "POST", "/emulator/quotas":
-                values = msgspec.json.decode(request.body or b"{}", type=dict[str, Any])
-                return 200, msgspec.structs.asdict(self._steered.meters.change(values))
+                return 200, msgspec.structs.asdict(self._steered.meters.change(_values(request)))
             case _:
                 return None
 
     def _set(self, request: Request) -> dict[str, Any]:
         """Change the pace and return the one before."""
-        values = msgspec.json.decode(request.body or b"{}", type=dict[str, Any])
+        values = _values(request)
         before = self._steered.pace
         self._steered.pace = before.changed(values)
         return msgspec.structs.asdict(before)
+
+    def _sign_in(self, request: Request) -> tuple[int, dict[str, Any]] | None:
+        """Steer access tokens and accounts: `{"project": "p", "kind": "service_account"}`, or "authorized_user"."""
+        tokens = self._steered.tokens
+        match request.method, request.path.rstrip("/"):
+            case "GET", "/emulator/tokens":
+                return 200, tokens.describe()
+            case "POST", "/emulator/tokens":
+                return 200, tokens.change(_values(request))
+            case "DELETE", "/emulator/tokens":
+                return 200, {"revoked": tokens.revoke()}
+            case "POST", "/emulator/accounts":
+                return 200, tokens.open_account(f"https://{request.host}", **_values(request))
+            case _:
+                return None
 
     async def _wait(self, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """Wait for totals: `live_at_most=0&cancelled_at_least=1&timeout=5`; 408 when they were not reached."""
@@ -115,6 +133,12 @@ class Control:
         return 200, stats.snapshot()
 
 
+def _values(request: Request) -> dict[str, Any]:
+    """Return what a request says."""
+    values: dict[str, Any] = msgspec.json.decode(request.body or b"{}", type=dict[str, Any])
+    return values
+
+
 def _rules(request: Request) -> list[Rule]:
     """Return the rules a request brings: one object, a list of them, or the short form in a JSON text."""
     given = msgspec.json.decode(request.body or b"{}")
@@ -126,5 +150,5 @@ def _listed(given: Any) -> list[Any]:
 
 
 def _nothing(request: Request) -> tuple[int, dict[str, Any]]:
-    known = "stats, bodies, files, wait, settings, reset, faults, quotas"
+    known = "stats, bodies, files, wait, settings, reset, faults, quotas, tokens, accounts"
     return 404, {"error": f"no {request.method} {request.path} here: {known}"}

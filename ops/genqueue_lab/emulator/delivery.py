@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from genqueue_lab.emulator.conveyor import Conveyor, Direct
+from genqueue_lab.emulator.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,48 +93,42 @@ def _joined(pieces: list[Piece]) -> list[Part]:
     return parts
 
 
-class Timeline:
-    """Due times fixed from the start, so that a late chunk does not delay those after it."""
-
-    def __init__(self, start: float, pace: Pace) -> None:
-        self._first = start + pace.ttft
-        self._step = pace.tpot
-
-    async def until(self, token: int) -> float:
-        """Wait until a token is due, always yielding once; returns the seconds by which that was missed."""
-        due = self._first + token * self._step
-        while True:
-            await asyncio.sleep(_to_whole_ms(due - time.monotonic()))
-            if (lag := time.monotonic() - due) >= 0:  # uvloop's clock may be a millisecond ahead
-                return lag
-
-
-def _to_whole_ms(seconds: float) -> float:
-    """Round up, for the loop's timers count whole milliseconds and a chunk must not be early."""
-    return max(0.0, math.ceil(seconds * 1000) / 1000)
-
-
 async def stream(exchange: Exchange, reply: Reply, pace: Pace, headers: Headers) -> None:
     """Send the answer chunk by chunk: server-sent events with `alt=sse`, else one JSON array as it grows."""
     sse = exchange.request.query.get("alt") == "sse"
-    opening, between, closing = ("data: ", "data: ", "") if sse else ("[", ",\r\n", "]")
+    opening, between, closing = (b"data: ", b"data: ", b"") if sse else (b"[", b",\r\n", b"]")
+    ending = b"\r\n\r\n" if sse else b""
     kind = "text/event-stream" if sse else "application/json; charset=UTF-8"
     timeline = Timeline(exchange.request.received, pace)
     record = exchange.record
-    batches = list(reply.batches(pace.tokens_per_chunk))
-    for number, pieces in enumerate(batches):
-        lag = await timeline.until(number * pace.tokens_per_chunk)
-        if number == 0:
-            exchange.start(200, [("content-type", kind), *headers])
-            record.status, record.first = 200, time.monotonic()
-        chunk = _JSON.encode(reply.chunk(pieces, last=number == len(batches) - 1))
-        lead = between if number else opening
-        await exchange.send(b"%s%s%s" % (lead.encode(), chunk, b"\r\n\r\n" if sse else b""))
-        record.chunks, record.lag = number + 1, max(record.lag, lag)
+    chunks = _chunks(reply, pace.tokens_per_chunk)
+    _, first = next(chunks)
+    lag = await timeline.until(0)
+    exchange.start(200, [("content-type", kind), *headers])
+    record.status, record.first = 200, time.monotonic()
+    await exchange.send(b"%s%s%s" % (opening, first, ending))
+    record.sent(lag)
+    await _send_rest(exchange, ((token, b"%s%s%s" % (between, chunk, ending)) for token, chunk in chunks), timeline)
     if closing:
-        await exchange.send(closing.encode())
+        await exchange.send(closing)
     await exchange.end()
     record.answered = True
+
+
+def _chunks(reply: Reply, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the chunks, each with the number of its first token."""
+    count = max(1, -(-len(reply.answer.pieces) // size))
+    for number, pieces in enumerate(reply.batches(size)):
+        yield number * size, _JSON.encode(reply.chunk(pieces, last=number == count - 1))
+
+
+async def _send_rest(exchange: Exchange, chunks: Iterator[tuple[int, bytes]], timeline: Timeline) -> None:
+    conveyor = Conveyor(exchange, exchange.record, timeline) if isinstance(exchange, Direct) else None
+    while (due := next(chunks, None) if conveyor is None else await conveyor.carry(chunks)) is not None:
+        token, chunk = due
+        lag = await timeline.until(token)
+        await exchange.send(chunk)
+        exchange.record.sent(lag)
 
 
 async def whole(exchange: Exchange, reply: Reply, pace: Pace, headers: Headers) -> None:

@@ -49,6 +49,10 @@ _NO_KEY = (
     "Method doesn't allow unregistered callers (callers without established identity). "
     "Please use API Key or other form of API consumer identity to call this API."
 )
+_EXPECTED = (
+    "Expected OAuth 2 access token, login cookie or other valid authentication credential. "
+    "See https://developers.google.com/identity/sign-in/web/devconsole-project."
+)
 
 
 class GoogleError(Exception):
@@ -92,6 +96,61 @@ def wrong_key() -> GoogleError:
     }
     localized = {"@type": _TYPE + "LocalizedMessage", "locale": "en-US", "message": _BAD_KEY}
     return GoogleError("INVALID_ARGUMENT", _BAD_KEY, [info, localized])
+
+
+def missing_token() -> GoogleError:
+    """Return the answer to a request without an access token."""
+    message = "Request is missing required authentication credential. " + _EXPECTED
+    return GoogleError("UNAUTHENTICATED", message, [_vertex_info("CREDENTIALS_MISSING")])
+
+
+def bad_token(reason: str) -> GoogleError:
+    """Return the answer to an access token that is over, or that nobody gave out."""
+    message = "Request had invalid authentication credentials. " + _EXPECTED
+    return GoogleError("UNAUTHENTICATED", message, [_vertex_info(reason)])
+
+
+def permission_denied(resource: str) -> GoogleError:
+    """Return the answer to who may not use a project's models."""
+    permission = "aiplatform.endpoints.predict"
+    info = _vertex_info("IAM_PERMISSION_DENIED", permission=permission, resource=resource)
+    message = (
+        f"Permission '{permission}' denied on resource '//aiplatform.googleapis.com/{resource}' (or it may not exist)."
+    )
+    return GoogleError("PERMISSION_DENIED", message, [info])
+
+
+def unknown_published_model(resource: str) -> GoogleError:
+    """Return the answer to a model that no publisher has, or that the project may not use."""
+    return GoogleError(
+        "NOT_FOUND",
+        f"Publisher Model `{resource}` was not found or your project does not have access to it. Please ensure you are "
+        "using a valid model version. For more information, see: "
+        "https://cloud.google.com/vertex-ai/generative-ai/docs/learn/model-versions",
+    )
+
+
+def unknown_endpoint(resource: str) -> GoogleError:
+    """Return the answer to an endpoint that does not exist."""
+    return GoogleError("NOT_FOUND", f"Endpoint `{resource}` not found.")
+
+
+def resource_exhausted() -> GoogleError:
+    """Return Vertex AI's answer to a request too many: it names no quota, and no time to come again."""
+    return GoogleError(
+        "RESOURCE_EXHAUSTED",
+        "Resource exhausted. Please try again later. Please refer to "
+        "https://cloud.google.com/vertex-ai/generative-ai/docs/error-code-429 for more details.",
+    )
+
+
+def _vertex_info(reason: str, **metadata: str) -> dict[str, Any]:
+    return {
+        "@type": _TYPE + "ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+        "metadata": {"service": "aiplatform.googleapis.com", **metadata},
+    }
 
 
 def bad_fields(violations: list[tuple[str, str]]) -> GoogleError:

@@ -44,6 +44,11 @@ class Request:
         return unquote(self.target.partition("?")[0])
 
     @property
+    def host(self) -> str:
+        """The host and port that the client asked for."""
+        return self.headers.get(":authority") or self.headers.get("host", "localhost")
+
+    @property
     def query(self) -> dict[str, str]:
         """The query's parameters; of a repeated one the last counts."""
         return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))

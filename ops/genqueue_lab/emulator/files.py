@@ -126,7 +126,7 @@ class Files:
             raise invalid("File name must be lowercase letters, numbers and dashes.")
         if name in self._files:
             raise GoogleError("ALREADY_EXISTS", f"File files/{name} already exists.")
-        host = request.headers.get(":authority") or request.headers.get("host", "localhost")
+        host = request.host
         uri = f"https://{host}/v1beta/files/{name}"
         file = File(name, uri, str(kind or "application/octet-stream"), str(told.get("displayName", "")), _int(size))
         upload = secrets.token_urlsafe(24)

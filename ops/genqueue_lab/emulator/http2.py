@@ -62,6 +62,11 @@ class _Frames(H2Connection):
         self.outbound_flow_control_window -= size
         self.streams[stream_id].outbound_flow_control_window -= size
 
+    def room(self, stream_id: int) -> int:
+        """Return how many bytes of an open stream fit the windows and a frame."""
+        windows = min(self.outbound_flow_control_window, self.streams[stream_id].outbound_flow_control_window)
+        return max(0, min(windows, self.max_outbound_frame_size))
+
     def send_goaway(self, code: int, last_stream: int) -> None:
         """Send GOAWAY and stay open for the streams that go on, which `close_connection` would forbid."""
         self._data_to_send += GoAwayFrame(stream_id=0, last_stream_id=last_stream, error_code=code).serialize()
@@ -90,11 +95,22 @@ class Http2Stream:
     async def send(self, data: bytes) -> None:
         """Send a piece of the body in frames as large as flow control allows."""
         rest = memoryview(data)
+        connection = self._connection
         while rest:
-            room = await self._connection.room(self.id)
-            self._connection.frames.send_piece(self.id, rest[:room])
-            self._connection.flush_soon()
+            # For a chunk there is nearly always room, and a coroutine costs as much as all of this.
+            room = connection.has_room(self.id) or await connection.room(self.id)
+            connection.frames.send_piece(self.id, rest[:room])
+            connection.flush_soon()
             rest = rest[room:]
+
+    def send_now(self, data: bytes) -> bool:
+        """Send a piece of the body in one frame if there is room for it now; returns whether it was sent."""
+        connection = self._connection
+        if connection.has_room(self.id) < len(data):
+            return False
+        connection.frames.send_piece(self.id, data)
+        connection.flush_soon()
+        return True
 
     async def end(self) -> None:
         """Send the end of the stream."""
@@ -134,6 +150,7 @@ class Http2Connection(asyncio.Protocol):
         )
         self._service = service
         self._stats = stats
+        self._loop = asyncio.get_running_loop()
         self._max_streams = max_streams
         self._streams: dict[int, Http2Stream] = {}
         self._flushing = False
@@ -267,13 +284,17 @@ class Http2Connection(asyncio.Protocol):
         self._cut = True
         self._hang_up()
 
+    def has_room(self, stream_id: int) -> int:
+        """Return how many bytes the stream may send in one frame now."""
+        if not self._writable:
+            return 0
+        return self.frames.room(stream_id)
+
     async def room(self, stream_id: int) -> int:
         """Return how many bytes the stream may send in one frame, once that is more than none."""
-        while True:
-            window = self.frames.local_flow_control_window(stream_id)
-            if self._writable and window > 0:
-                return min(window, self.frames.max_outbound_frame_size)
+        while not (room := self.has_room(stream_id)):
             await self._moved.wait()
+        return room
 
     def _wake(self) -> None:
         self._moved.set()
@@ -283,7 +304,7 @@ class Http2Connection(asyncio.Protocol):
         """Write at the end of this turn of the loop, so that streams due together share a TLS record."""
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False

@@ -144,6 +144,18 @@ class EmulatorProcess:
         """Change quotas (rpm, rpd, window, minute; None for no limit) and return those before."""
         return self._request("POST", "/emulator/quotas", values)
 
+    def account(self, project: str = "genqueue", kind: str = "service_account") -> dict[str, str]:
+        """Return the JSON key of a new service account, or the credentials of an "authorized_user"."""
+        return self._request("POST", "/emulator/accounts", {"project": project, "kind": kind})
+
+    def tokens(self, **values: Any) -> dict[str, Any]:
+        """Change the terms of access tokens, see `tokens.Terms`, and return those before; given none, counts too."""
+        return self._request("POST" if values else "GET", "/emulator/tokens", values or None)
+
+    def revoke_tokens(self) -> int:
+        """Take back all access tokens and return how many were in force."""
+        return int(self._request("DELETE", "/emulator/tokens")["revoked"])
+
     def files(self) -> list[dict[str, Any]]:
         """Return what was ever uploaded by the Files API, as that API describes it."""
         files: list[dict[str, Any]] = self._request("GET", "/emulator/files")["files"]

@@ -83,18 +83,18 @@ def fingerprint(prompt: str) -> str:
     return hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def parse_generate(request: Request, model: Model) -> GenerateRequest:
+def parse_generate(request: Request, model: Model, message: Message = GENERATE) -> GenerateRequest:
     """Return the checked request; raises GoogleError in the API's words."""
-    return _checked(_read(request, GENERATE), model)
+    return _checked(_read(request, message), model)
 
 
-def count_tokens(request: Request, model: Model) -> int:
+def count_tokens(request: Request, model: Model, message: Message = COUNT) -> int:
     """Return the tokens of a countTokens request; raises GoogleError in the API's words."""
-    body = _read(request, COUNT)
+    body = _read(request, message)
     if inner := body.get("generateContentRequest"):
         return _checked(inner, model).prompt_tokens
     _check_contents(body.get("contents", []), "CountTokensRequest")
-    return _tokens(body["contents"])
+    return tokens_of(body["contents"])
 
 
 def _read(request: Request, message: Message) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _checked(body: dict[str, Any], model: Model) -> GenerateRequest:
     if model.signs_calls:
         _check_signatures(contents)
     system = body.get("systemInstruction", {})
-    prompt_tokens = _tokens([*contents, system])
+    prompt_tokens = tokens_of([*contents, system])
     if prompt_tokens > model.input_limit:
         raise invalid(
             f"The input token count ({prompt_tokens}) exceeds the maximum number of tokens allowed "
@@ -203,7 +203,8 @@ def _asks(content: dict[str, Any]) -> bool:
     return content.get("role", "user") == "user" and any("text" in part for part in content["parts"])
 
 
-def _tokens(contents: list[dict[str, Any]]) -> int:
+def tokens_of(contents: list[dict[str, Any]]) -> int:
+    """Return the tokens that turns count for."""
     return sum(_part_tokens(part) for content in contents for part in content.get("parts", ()))
 
 

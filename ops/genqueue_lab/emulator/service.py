@@ -1,4 +1,4 @@
-"""Gemini's Developer API: finds the method, checks the key and the request, and answers."""
+"""Gemini, as the Developer API and as Vertex AI: finds the method, checks the key and the request, and answers."""
 
 from __future__ import annotations
 
@@ -6,28 +6,33 @@ import contextlib
 import email.utils
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genqueue_lab.emulator.answers import compose
 from genqueue_lab.emulator.catalog import MODELS, Model, describe, page
 from genqueue_lab.emulator.control import Control
-from genqueue_lab.emulator.delivery import Reply, send_bytes, send_json, stream, whole
+from genqueue_lab.emulator.delivery import send_bytes, send_json, stream, whole
+from genqueue_lab.emulator.dialect import DEVELOPER
 from genqueue_lab.emulator.errors import (
     GoogleError,
     invalid,
     missing_key,
-    quota_exceeded,
     unknown_model,
     wrong_key,
 )
 from genqueue_lab.emulator.faults import Faults, Rule, Standing
 from genqueue_lab.emulator.files import Files
+from genqueue_lab.emulator.openai import Chat
 from genqueue_lab.emulator.quotas import Meters
 from genqueue_lab.emulator.requests import GenerateRequest, count_tokens, parse_generate
 from genqueue_lab.emulator.stats import CONTROL, Stats
 from genqueue_lab.emulator.strikes import Struck, StruckExchange
+from genqueue_lab.emulator.tokens import Tokens
+from genqueue_lab.emulator.vertex import VERTEX, Address, is_listing, published
 
 if TYPE_CHECKING:
+    from genqueue_lab.emulator.dialect import Dialect
     from genqueue_lab.emulator.exchange import Exchange, Headers
     from genqueue_lab.emulator.options import Options, Pace
 
@@ -35,12 +40,21 @@ _ROUTE = re.compile(r"/(?P<version>v1|v1beta|v1alpha)/models(?:/(?P<model>[^/:]+
 _NO_PAGE = b"<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)!!1</title>\n"
 _HTML = "text/html; charset=UTF-8"
 _TIERS = {"standard", "flex", "priority"}
+_METHODS = {"countTokens", "generateContent", "streamGenerateContent"}
 _REJECTED_KEYS = ("wrong", "invalid")
 
 _OWN_FIELDS = "x-emulator-"
 
 #: The header field with a fault for its own request, in the short form.
 FAULT = "x-emulator-fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """How a request is made, and whose quota it uses."""
+
+    dialect: Dialect
+    holder: str
 
 
 class Gemini:
@@ -52,13 +66,18 @@ class Gemini:
         self.files = Files()
         self.faults = Faults(options.faults)
         self.meters = Meters(options.quota)
+        self.tokens = Tokens()
         self._api_key = options.api_key
         self._control = Control(self)
+        self._chat = Chat(self)
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer one request."""
         if exchange.request.path.startswith(CONTROL):
             await self._control.answer(exchange)
+            return
+        if self._chat.serves(exchange.request):
+            await self._chat.answer(exchange)
             return
         try:
             await self._route(exchange)
@@ -79,6 +98,21 @@ class Gemini:
 
     async def _route(self, exchange: Exchange) -> None:
         request = exchange.request
+        if self.tokens.serves(request):
+            await self.tokens.answer(exchange)
+        elif request.method == "POST" and (address := Address.parse(request.path)) is not None:
+            self.tokens.check(request)
+            exchange.record.model = address.model_id
+            await self._call(exchange, address.find(), address.method, Caller(VERTEX, address.project))
+        elif request.method == "GET" and is_listing(request.path):
+            self.tokens.check(request)
+            await send_json(exchange, 200, published(request.query), _headers(exchange))
+        else:
+            await self._route_by_key(exchange)
+
+    async def _route_by_key(self, exchange: Exchange) -> None:
+        """Answer a request to the Developer API."""
+        request = exchange.request
         if self.files.serves(request):
             if not self.files.continues(request):
                 self._check_key(exchange)
@@ -90,7 +124,9 @@ class Gemini:
             return
         self._check_key(exchange)
         if route["method"]:
-            await self._call(exchange, route["model"], route["version"], route["method"])
+            exchange.record.model = route["model"]
+            model = _find(route["model"], route["version"], route["method"])
+            await self._call(exchange, model, route["method"], Caller(DEVELOPER, _key(exchange)))
         elif route["model"]:
             await send_json(exchange, 200, describe(route["model"], route["version"]), _headers(exchange))
         else:
@@ -100,53 +136,53 @@ class Gemini:
         key = _key(exchange)
         if not key:
             raise missing_key()
-        accepted = not key.startswith(_REJECTED_KEYS) if self._api_key is None else key == self._api_key
-        if not accepted:
+        if not self.accepts(key):
             raise wrong_key()
 
-    async def _call(self, exchange: Exchange, model_id: str, version: str, method: str) -> None:
-        exchange.record.model = model_id
-        if (model := MODELS.get(model_id)) is None:
-            raise unknown_model(model_id, version, method)
+    def accepts(self, key: str) -> bool:
+        """Whether a key is in force."""
+        return not key.startswith(_REJECTED_KEYS) if self._api_key is None else key == self._api_key
+
+    async def _call(self, exchange: Exchange, model: Model, method: str, caller: Caller) -> None:
         match method:
             case "countTokens":
-                await self._count(exchange, model)
+                await self._count(exchange, model, caller)
             case "generateContent" | "streamGenerateContent":
-                await self._generate(exchange, model, streamed=method == "streamGenerateContent")
+                await self._generate(exchange, model, caller, streamed=method == "streamGenerateContent")
             case _:
-                raise unknown_model(model_id, version, method)
+                await send_bytes(exchange, 404, _NO_PAGE, [("content-type", _HTML)])
 
-    async def _count(self, exchange: Exchange, model: Model) -> None:
-        count = count_tokens(exchange.request, model)
+    async def _count(self, exchange: Exchange, model: Model, caller: Caller) -> None:
+        count = count_tokens(exchange.request, model, caller.dialect.count)
         body: dict[str, Any] = {
             "totalTokens": count,
             "promptTokensDetails": [{"modality": "TEXT", "tokenCount": count}],
         }
         await send_json(exchange, 200, body, _headers(exchange))
 
-    async def _generate(self, exchange: Exchange, model: Model, *, streamed: bool) -> None:
-        pace = self._pace_for(exchange)
-        asked = parse_generate(exchange.request, model)
+    async def _generate(self, exchange: Exchange, model: Model, caller: Caller, *, streamed: bool) -> None:
+        pace = self.pace_for(exchange)
+        asked = parse_generate(exchange.request, model, caller.dialect.generate)
         self.stats.received(exchange.request.body)
         self.stats.called(exchange.record, asked.fingerprint, asked.prompt)
         self.files.check(asked.contents)
-        self._check_quota(exchange, model)
-        if (standing := self._fault_for(exchange, asked, model)) is not None:
+        self._check_quota(exchange, model, caller)
+        if (standing := self.fault_for(exchange, asked, model)) is not None:
             exchange = StruckExchange(exchange, standing)
             if (refusal := await exchange.refusal()) is not None:
                 raise refusal
         tier = asked.tier if asked.tier in _TIERS else "standard"
-        reply = Reply(compose(asked, model, pace), model.id, asked.prompt_tokens, tier)
+        reply = caller.dialect.reply(compose(asked, model, pace), model.id, asked.prompt_tokens, tier)
         deliver = stream if streamed else whole
         with contextlib.suppress(Struck):
             await deliver(exchange, reply, pace, _headers(exchange, tier, pace.ttft))
 
-    def _check_quota(self, exchange: Exchange, model: Model) -> None:
-        if (excess := self.meters.admit(_key(exchange), model.id)) is not None:
+    def _check_quota(self, exchange: Exchange, model: Model, caller: Caller) -> None:
+        if (excess := self.meters.admit(caller.holder, model.id)) is not None:
             exchange.record.fault = "quota"
-            raise quota_exceeded(excess, model.id)
+            raise caller.dialect.exceeded(excess, model.id)
 
-    def _fault_for(self, exchange: Exchange, asked: GenerateRequest, model: Model) -> Standing | None:
+    def fault_for(self, exchange: Exchange, asked: GenerateRequest, model: Model) -> Standing | None:
         """Return the fault of this request: the one it brings itself, or that of the first rule that matches."""
         if (own := exchange.request.headers.get(FAULT)) is None:
             return self.faults.choose(asked.prompt, asked.fingerprint, model.id)
@@ -155,7 +191,7 @@ class Gemini:
         except ValueError as error:
             raise invalid(f"{FAULT} header: {error}") from error
 
-    def _pace_for(self, exchange: Exchange) -> Pace:
+    def pace_for(self, exchange: Exchange) -> Pace:
         """Return the pace in force with the request's own `x-emulator-*` values."""
         values = {
             name.removeprefix(_OWN_FIELDS).replace("-", "_"): value
@@ -166,6 +202,13 @@ class Gemini:
             return self.pace.changed(values) if values else self.pace
         except ValueError as error:
             raise invalid(f"x-emulator header: {error}") from error
+
+
+def _find(model_id: str, version: str, method: str) -> Model:
+    """Return a model of the Developer API; raises GoogleError when there is none, or it has no such method."""
+    if (model := MODELS.get(model_id)) is None or method not in _METHODS:
+        raise unknown_model(model_id, version, method)
+    return model
 
 
 def _key(exchange: Exchange) -> str:

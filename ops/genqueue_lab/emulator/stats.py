@@ -6,8 +6,10 @@ import asyncio
 import itertools
 import time
 from collections import Counter, deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from genqueue_lab.emulator.lateness import Lateness
 
 #: Ended requests and closed connections that are kept in detail; the totals count all of them.
 KEPT = 20_000
@@ -19,6 +21,9 @@ LARGE_BODY = 1024 * 1024
 #: Prompts whose calls are counted one by one, and characters kept of each; calls of further prompts count as totals.
 KEPT_PROMPTS = 200_000
 KEPT_CHARACTERS = 120
+
+#: Percentiles of the delays of chunks that the totals tell.
+LAGS = (50, 90, 99)
 
 #: Requests under this path steer the emulator and are not counted.
 CONTROL = "/emulator/"
@@ -74,6 +79,18 @@ class RequestRecord:
     chunks: int = 0
     lag: float = 0.0
     answered: bool = False
+    _lateness: Lateness = field(default_factory=Lateness, repr=False)
+
+    def sent(self, lag: float) -> None:
+        """Count a piece of a streamed answer, which went out so many seconds after it was due."""
+        self.chunks += 1
+        self.lag = max(self.lag, lag)
+        self._lateness.note(lag)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is known of the request."""
+        names = (known.name for known in fields(self) if not known.name.startswith("_"))
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(slots=True)
@@ -104,6 +121,7 @@ class Stats:
         self._open: dict[int, ConnectionRecord] = {}
         self._live: dict[int, RequestRecord] = {}
         self._changed = asyncio.Event()
+        self._lateness = Lateness()
         self._clear()
 
     def _clear(self) -> None:
@@ -116,6 +134,7 @@ class Stats:
         self._calls = PromptCount("")
         self._requests = self._finished = self._cancelled = self._peak = 0
         self._lag = 0.0
+        self._lateness.clear()
 
     def reset(self) -> None:
         """Forget what has ended; open connections and live requests start the new count."""
@@ -147,7 +166,8 @@ class Stats:
 
     def began(self, connection: ConnectionRecord, method: str, path: str) -> RequestRecord:
         """Count a request at the moment its stream opens; those that steer the emulator get a record of no effect."""
-        record = RequestRecord(next(self._request_ids), connection.id, connection.protocol, method, path)
+        request = next(self._request_ids)
+        record = RequestRecord(request, connection.id, connection.protocol, method, path, _lateness=self._lateness)
         if path.startswith(CONTROL):
             connection.control = True
             return record
@@ -217,7 +237,11 @@ class Stats:
         return list(self._bodies)
 
     def totals(self) -> dict[str, float]:
-        """Return the counts alone: whole numbers, and the worst lag in seconds."""
+        """Return the counts alone: whole numbers, and how late chunks were, in seconds."""
+        return {**self._counts(), **{f"lag_p{percent}": self._lateness.quantile(percent / 100) for percent in LAGS}}
+
+    def _counts(self) -> dict[str, float]:
+        """Return the totals that take no sorting."""
         connections = [connection for connection in self._open.values() if connection.counted]
         return {
             "requests": self._requests,
@@ -244,16 +268,18 @@ class Stats:
         answer["faults"] = dict(self._faults)
         if details:
             answer["connections"] = [asdict(record) for record in connections]
-            answer["requests"] = [asdict(record) for record in (*self._ended, *self._live.values())]
+            answer["requests"] = [record.as_json() for record in (*self._ended, *self._live.values())]
         return answer
 
     async def reached(self, at_least: dict[str, float], at_most: dict[str, float]) -> None:
         """Return once every named total is within its bounds; KeyError names an unknown total."""
-        while not self._within(at_least, at_most):
+        # Asked again at each change: what costs much is left out when it is not asked for.
+        totals = self._counts if self._counts().keys() >= at_least.keys() | at_most.keys() else self.totals
+        while not _within(totals(), at_least, at_most):
             await self._changed.wait()
 
-    def _within(self, at_least: dict[str, float], at_most: dict[str, float]) -> bool:
-        totals = self.totals()
-        return all(totals[name] >= bound for name, bound in at_least.items()) and all(
-            totals[name] <= bound for name, bound in at_most.items()
-        )
+
+def _within(totals: dict[str, float], at_least: dict[str, float], at_most: dict[str, float]) -> bool:
+    return all(totals[name] >= bound for name, bound in at_least.items()) and all(
+        totals[name] <= bound for name, bound in at_most.items()
+    )

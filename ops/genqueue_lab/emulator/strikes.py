@@ -15,7 +15,6 @@ from genqueue_lab.emulator.errors import failure, region_forbidden
 from genqueue_lab.emulator.faults import AFTER_HEAD, AT_ONCE
 
 if TYPE_CHECKING:
-    from genqueue_lab.emulator.errors import GoogleError
     from genqueue_lab.emulator.exchange import Ending, Exchange, Headers, Request
     from genqueue_lab.emulator.faults import Rule, Standing
     from genqueue_lab.emulator.stats import RequestRecord
@@ -54,7 +53,7 @@ class StruckExchange:
         """The number of the HTTP/2 stream."""
         return self._exchange.stream_id
 
-    async def refusal(self) -> GoogleError | None:
+    async def refusal(self) -> Exception | None:
         """Do what comes before any answer: wait, or return the error that is answered instead."""
         rule = self._rule
         match rule.kind:
@@ -66,10 +65,10 @@ class StruckExchange:
                 await self._hold(SLOW_START if rule.seconds is None else rule.seconds)
             case "status":
                 self._note()
-                return failure(rule.status or 503, rule.retry_info, rule.retry_after)
+                return self._failure()
             case "region_forbidden":
                 self._note()
-                return region_forbidden()
+                return self._forbidden()
             case _:
                 pass
         return None
@@ -174,22 +173,38 @@ class StruckExchange:
         """End the body in good order, but early."""
         if not self._rule.whole:
             await self._exchange.send(data[: len(data) // 2])
-        if not self.request.path.endswith(":streamGenerateContent"):  # its length was announced
+        if not self._is_streamed():  # its length was announced
             self._exchange.disconnect("fin")
             raise Struck
         await self._exchange.end()
 
     async def _send_error(self, *, first: bool) -> None:
         """Send an error object as the last thing in the body."""
+        await self._exchange.send(self._last_words(first=first))
+        await self._exchange.end()
+
+    def _failure(self) -> Exception:
+        """Return the error that is answered instead."""
+        rule = self._rule
+        return failure(rule.status or 503, rule.retry_info, rule.retry_after)
+
+    def _forbidden(self) -> Exception:
+        """Return the error for a location that may not be used."""
+        return region_forbidden()
+
+    def _is_streamed(self) -> bool:
+        """Whether the body comes in pieces."""
+        return self.request.path.endswith(":streamGenerateContent")
+
+    def _last_words(self, *, first: bool) -> bytes:
+        """Return an error object as it stands in a body."""
         rule = self._rule
         body = failure(rule.status or 429, rule.retry_info, None).body()
         if self.request.query.get("alt") != "sse":
-            await self._exchange.send((b"[" if first else b",\r\n") + msgspec.json.encode(body) + b"]")
-        elif rule.data:
-            await self._exchange.send(b"data: " + msgspec.json.encode(body) + _BREAK)
-        else:
-            await self._exchange.send(msgspec.json.format(msgspec.json.encode(body), indent=2) + b"\n")
-        await self._exchange.end()
+            return (b"[" if first else b",\r\n") + msgspec.json.encode(body) + b"]"
+        if rule.data:
+            return b"data: " + msgspec.json.encode(body) + _BREAK
+        return msgspec.json.format(msgspec.json.encode(body), indent=2) + b"\n"
 
     async def _send_split(self, data: bytes) -> None:
         start = 0

@@ -5,10 +5,11 @@ import time
 import msgspec
 
 from genqueue_lab.emulator.answers import Answer, Piece
-from genqueue_lab.emulator.delivery import Reply, Timeline, stream, whole
+from genqueue_lab.emulator.delivery import Reply, stream, whole
 from genqueue_lab.emulator.exchange import Request
 from genqueue_lab.emulator.options import Pace
 from genqueue_lab.emulator.stats import RequestRecord
+from genqueue_lab.emulator.timeline import Timeline
 
 AT_ONCE = Pace(ttft=0, tpot=0)
 
