@@ -9,10 +9,10 @@ import pytest
 from google import genai
 from google.genai import types
 
+from genqueue_worker.providers.connection_options import ConnectionOptions
 from genqueue_worker.providers.connections import PoolOptions
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini import GeminiOptions, GeminiProvider
-from genqueue_worker.providers.http2 import ConnectionOptions
 from genqueue_worker.providers.seam import ProviderRequest, Route
 
 MODEL = "gemini-3-pro-preview"

@@ -4,127 +4,34 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
-import struct
 
 import pytest
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated, RequestReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
-from hyperframe.frame import GoAwayFrame
 
 from genqueue_worker.providers import pulse
+from genqueue_worker.providers.connection_options import ConnectionOptions
 from genqueue_worker.providers.connections import PoolCounters, PoolOptions
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini import GeminiOptions, GeminiProvider
-from genqueue_worker.providers.http2 import ConnectionOptions
 from genqueue_worker.providers.seam import ProviderRequest, Route
 
+from .http2_peer import LAST, WORD, listening
+
 REQUEST = ProviderRequest("gemini-3-pro-preview", [{"role": "user", "parts": [{"text": "hi"}]}])
-WORD = b'data: {"candidates": [{"content": {"parts": [{"text": "word"}]}}]}\r\n\r\n'
-LAST = b'data: {"candidates": [{"content": {"parts": [{"text": "."}]}, "finishReason": "STOP"}]}\r\n\r\n'
 
 
-class Asked:
-    """One request, as the server has it."""
-
-    def __init__(self, peer, stream_id):
-        self.peer, self.id = peer, stream_id
-        self.left = asyncio.Event()
-
-    def say(self, data, *, first=False, last=False):
-        """Send the head, a piece of the answer, or its end."""
-        if first:
-            self.peer.h2.send_headers(self.id, [(":status", "200"), ("content-type", "text/event-stream")])
-        self.peer.h2.send_data(self.id, data, end_stream=last)
-        self.peer.send()
-
-    def answer(self):
-        """Send a whole answer."""
-        self.say(LAST, first=True, last=True)
-
-    def reset(self, code):
-        """End the stream."""
-        self.peer.h2.reset_stream(self.id, code)
-        self.peer.send()
-
-
-class Peer(asyncio.Protocol):
-    """One connection at the server."""
-
-    def __init__(self, server):
-        self.server = server
-        self.ended = asyncio.Event()
-        self.asked = {}
-
-    def connection_made(self, transport):
-        """Say hello."""
-        self.server.peers.append(self)
-        self.transport = transport
-        self.h2 = H2Connection(H2Configuration(client_side=False))
-        self.h2.initiate_connection()
-        self.send()
-
-    def data_received(self, data):
-        """Note requests, and those who leave."""
-        if self.server.deaf:
-            return
-        for event in self.h2.receive_data(data):
-            match event:
-                case RequestReceived():
-                    self.asked[event.stream_id] = Asked(self, event.stream_id)
-                case StreamEnded():
-                    self.server.requests.put_nowait(self.asked[event.stream_id])
-                case StreamReset():
-                    self.asked[event.stream_id].left.set()
-                case ConnectionTerminated():
-                    self.transport.close()
-        self.send()
-
-    def connection_lost(self, error):
-        """Note the end."""
-        self.ended.set()
-
-    def send(self, more=b""):
-        """Write what there is."""
-        self.transport.write(self.h2.data_to_send() + more)
-
-    def goaway(self, last, code=ErrorCodes.NO_ERROR, debug=b""):
-        """Say goodbye; `h2` would take no more streams' data after its own."""
-        self.send(GoAwayFrame(0, last, code, debug).serialize())
-
-    def cut(self):
-        """Reset the TCP connection."""
-        linger = struct.pack("ii", 1, 0)
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.transport.abort()
-
-
-class Server:
-    """An HTTP/2 server without TLS that answers as it is told."""
-
-    def __init__(self):
-        self.peers, self.requests, self.deaf = [], asyncio.Queue(), False
-
-    async def next(self, count=1):
-        """Return the next requests, in the order of their streams."""
-        asked = [await asyncio.wait_for(self.requests.get(), 5) for _ in range(count)]
-        return asked[0] if count == 1 else sorted(asked, key=lambda one: one.id)
+def counts(counters):
+    """Return what is open, live, sent and sent again."""
+    return PoolCounters(counters.connections, counters.live_streams, counters.requests, counters.resent)
 
 
 @pytest.fixture
 async def server():
     """Return a server."""
-    made = Server()
-    loop = asyncio.get_running_loop()
-    async with await loop.create_server(lambda: Peer(made), "127.0.0.1", 0) as listening:
-        made.route = Route("peer", f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", "a-key")
+    async with listening() as made:
+        made.route = Route("peer", f"http://127.0.0.1:{made.port}", "a-key")
         yield made
-        for peer in made.peers:
-            peer.transport.abort()
-            await peer.ended.wait()
 
 
 @pytest.fixture
@@ -179,7 +86,7 @@ async def test_a_server_that_says_goodbye_gets_no_more_requests(provider, server
     asked.say(LAST, last=True)
     assert await first.answer() == "wordword."
     await asyncio.wait_for(asked.peer.ended.wait(), 5)
-    assert provider.counters(server.route) == PoolCounters(connections=1, live_streams=0, requests=2)
+    assert counts(provider.counters(server.route)) == PoolCounters(connections=1, live_streams=0, requests=2)
 
 
 async def test_requests_above_the_last_stream_are_sent_again(provider, server):
@@ -232,7 +139,7 @@ async def test_a_connection_that_is_reset_ends_its_streams_alone(server):
         assert (await cut.error())[0] == ("connection_lost", True)
         others.say(LAST, last=True)
         assert await other.answer() == "word."
-        assert provider.counters(server.route) == PoolCounters(connections=1, live_streams=0, requests=2)
+        assert counts(provider.counters(server.route)) == PoolCounters(connections=1, live_streams=0, requests=2)
 
 
 async def test_an_idle_connection_that_the_server_closes_is_opened_again(provider, server):
@@ -280,7 +187,7 @@ async def test_a_stream_the_server_gives_up_is_an_error_to_try_again(provider, s
     outcome, message = await caller.error()
     assert outcome == ("protocol_error", True)
     assert "INTERNAL_ERROR" in message
-    assert provider.counters(server.route) == PoolCounters(connections=1, live_streams=0, requests=1)
+    assert counts(provider.counters(server.route)) == PoolCounters(connections=1, live_streams=0, requests=1)
 
 
 async def test_a_server_that_fell_silent_is_found_out(server, monkeypatch):
@@ -293,9 +200,9 @@ async def test_a_server_that_fell_silent_is_found_out(server, monkeypatch):
         asked.say(WORD, first=True)
         await caller.began.wait()
         server.deaf = True
-        pool = provider._endpoint(server.route).pool
+        pool = provider._endpoints._endpoint(server.route).pool
         async with asyncio.timeout(5):
-            while not pool._held[0].connection.doubtful:  # noqa: ASYNC110 - a clock's reading; there is no event
+            while not pool._held[0].doubtful:  # noqa: ASYNC110 - a clock's reading; there is no event
                 await asyncio.sleep(0.01)
         server.deaf = False
         asked.peer.data_received = lambda data: None

@@ -5,22 +5,24 @@ Keywords and types come spelled as Gemini's (`genqueue.request.schema`), with th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from genqueue_worker.providers.gemini_fields import unsupported
+from genqueue_worker.providers.gemini_fields import DEVELOPER, Surface
 
 Schema = dict[str, Any]
 
+_ADDITIONAL: Final = "responseSchema.additionalProperties"
 
-def response_schema(schema: Mapping[str, Any]) -> Schema:
+
+def response_schema(schema: Mapping[str, Any], surface: Surface = DEVELOPER) -> Schema:
     """Inline `$defs`, turn null types into `nullable`, and one-valued constants into enums.
 
     Raises:
-        ProviderError: `unsupported_field` for `additionalProperties`, which the Developer API does not take here.
+        ProviderError: `unsupported` for `additionalProperties`, which the Developer API does not take here.
     """
     definitions = schema.get("$defs") or {}
     root = {key: value for key, value in schema.items() if key != "$defs"}
-    return _Resolver(definitions, frozenset()).resolve(root)
+    return _Resolver(definitions, surface, frozenset()).resolve(root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,13 @@ class _Resolver:
     """Resolve references against `definitions`; `open_refs` are those being resolved, so that a cycle ends."""
 
     definitions: Mapping[str, Schema]
+    surface: Surface
     open_refs: frozenset[str]
 
     def resolve(self, schema: Schema) -> Schema:
         schema = _without_null_type(dict(schema))
-        if schema.pop("additionalProperties", False):  # without them is how Gemini answers anyway
-            raise unsupported("responseSchema.additionalProperties")
+        if _ADDITIONAL in self.surface.refused and schema.pop("additionalProperties", False):
+            raise self.surface.unsupported(_ADDITIONAL)  # without them is how Gemini answers anyway
         if "$ref" in schema:
             rest = {key: value for key, value in schema.items() if key != "$ref"}
             return rest | self._referred(schema["$ref"])
@@ -51,6 +54,8 @@ class _Resolver:
     def _resolve_object(self, schema: Schema) -> Schema:
         if (properties := schema.get("properties")) is not None:
             schema["properties"] = {name: self._sub_schema(item) for name, item in properties.items()}
+        if "additionalProperties" in schema:
+            schema["additionalProperties"] = self._sub_schema(schema["additionalProperties"])
         return schema
 
     def _resolve_array(self, schema: Schema) -> Schema:
@@ -69,7 +74,7 @@ class _Resolver:
         name = ref.rpartition("defs/")[2]
         if name in self.open_refs or name not in self.definitions:
             return {}
-        return _Resolver(self.definitions, self.open_refs | {name}).resolve(self.definitions[name])
+        return _Resolver(self.definitions, self.surface, self.open_refs | {name}).resolve(self.definitions[name])
 
 
 def _without_null_type(schema: Schema) -> Schema:

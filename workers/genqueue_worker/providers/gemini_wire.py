@@ -11,7 +11,7 @@ What belongs to the candidate as a whole is a part about the "candidate", what b
 the "prompt"; a further candidate is whole in a part about the "candidate", and has an `index`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -70,6 +70,11 @@ class _PlainText(msgspec.Struct, forbid_unknown_fields=True):
     thought: bool | None = None
 
 
+class _PlainContent(msgspec.Struct, forbid_unknown_fields=True):
+    parts: list[_PlainText] | None = None
+    role: str | None = None
+
+
 class _RichText(msgspec.Struct):
     text: str | None = None
     thought: bool | None = None
@@ -79,6 +84,22 @@ class _SafetyRating(msgspec.Struct):
     blocked: bool | None = None
 
 
+class _PlainCandidate(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    content: _PlainContent | None = None
+    finish_reason: str | None = None
+    index: int | None = None
+    safety_ratings: list[_SafetyRating] | None = None
+
+
+class _PlainResponse(msgspec.Struct, rename="camel"):
+    candidates: tuple[_PlainCandidate]
+    prompt_feedback: Raw | UnsetType = UNSET
+    usage_metadata: dict[str, Any] | None = None
+    model_version: str | None = None
+    error: Raw | UnsetType = UNSET
+
+
+_plain_response = msgspec.json.Decoder(_PlainResponse)
 _response = msgspec.json.Decoder(_Response)
 _feedback = msgspec.json.Decoder(_PromptFeedback | None)
 _candidate = msgspec.json.Decoder(_Candidate)
@@ -97,12 +118,29 @@ def decode_chunk(data: bytes) -> Chunk:
             (`malformed_chunk`, retryable).
     """
     try:
+        if (chunk := _plain_chunk(data)) is not None:
+            return chunk
         if data[:1] == b"[":  # as errors come when they come as bare JSON
             data = bytes(_list.decode(data)[0])
         return _chunk_of(_response.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"A message of the stream cannot be read ({error})"
         raise ProviderError("malformed_chunk", message, retryable=True) from error
+
+
+def _plain_chunk(data: bytes) -> Chunk | None:
+    """Decode a message of one candidate that has nothing but plain text, as nearly all are, at once; None of others."""
+    try:
+        response = _plain_response.decode(data)
+    except msgspec.ValidationError:
+        return None
+    (candidate,) = response.candidates
+    tells_more = response.error is not UNSET or response.prompt_feedback is not UNSET or candidate.index
+    if tells_more or _tells(candidate.safety_ratings or (), candidate.finish_reason):
+        return None
+    parts = (candidate.content and candidate.content.parts) or ()
+    entries = tuple([Piece("thought" if part.thought else "delta", part.text) for part in parts if part.text])
+    return Chunk(entries, candidate.finish_reason or None, response.usage_metadata, response.model_version)
 
 
 def _chunk_of(response: _Response) -> Chunk:
@@ -157,10 +195,15 @@ def _extras_of(candidate: Raw, finish_reason: str | None) -> Iterator[Piece]:
     ratings = fields.get("safetyRatings")
     if ratings is not None:
         found = _ratings.decode(ratings) or ()
-        if any(rating.blocked for rating in found) or (found and finish_reason not in _HARMLESS):
+        if _tells(found, finish_reason):
             extras["safetyRatings"] = ratings
     if extras:
         yield Piece("part", json=msgspec.json.encode(extras).decode(), about="candidate")
+
+
+def _tells(ratings: Sequence[_SafetyRating], finish_reason: str | None) -> bool:
+    """Return whether safety ratings say anything: they come with every answer."""
+    return any(rating.blocked for rating in ratings) or (bool(ratings) and finish_reason not in _HARMLESS)
 
 
 def _text(raw: Raw) -> str:

@@ -1,9 +1,9 @@
 """One HTTP/2 connection of a client: the protocol is `h2`'s, the asyncio around it ours."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import httpx
@@ -19,11 +19,14 @@ from h2.events import (
     StreamReset,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError, TooManyStreamsError
+from h2.exceptions import FlowControlError, FrameTooLargeError, ProtocolError, StreamClosedError, TooManyStreamsError
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import Frame, GoAwayFrame
 
+from genqueue_worker.providers.connection_options import ConnectionOptions
+from genqueue_worker.providers.data_frames import Credit, DataFrames
+from genqueue_worker.providers.header_blocks import HeaderBlocks
 from genqueue_worker.providers.pulse import Pulse
 from genqueue_worker.providers.streams import STREAM_WINDOW, Fields, Http2Stream, Unprocessed
 
@@ -38,24 +41,6 @@ _MAX_PIECE = 16384
 
 #: Seconds that a closing connection has for its farewell.
 _FAREWELL = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionOptions:
-    """Say how one connection is made and kept; times in seconds.
-
-    `read_timeout` bounds each wait for the server: for the answer's head, and between two chunks. There is no
-    bound on the whole. A server silent for `ping_interval` is sent a ping, and when not a byte came within
-    `ping_timeout` the connection ends. `ca_pem` is trusted besides the system's roots, `local_address` is the
-    source address.
-    """
-
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
-    ping_interval: float = 20.0
-    ping_timeout: float = 10.0
-    ca_pem: bytes | None = None
-    local_address: str | None = None
 
 
 class _Frames(FrameBuffer):
@@ -86,6 +71,7 @@ def _new_protocol(frames: _Frames) -> H2Connection:
     )
     protocol = H2Connection(config)
     protocol.incoming_buffer = frames
+    protocol.encoder = HeaderBlocks()  # type: ignore[assignment] # all of it that h2 uses
     settings = {
         SettingCodes.ENABLE_PUSH: 0,
         SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
@@ -106,8 +92,8 @@ class Http2Connection(asyncio.Protocol):
     """
 
     def __init__(self, options: ConnectionOptions, on_leaving: Callable[[], None]) -> None:
-        #: What TLS agreed on; None without TLS.
-        self.protocol: str | None = None
+        #: Whether the server said GOAWAY.
+        self.goodbye = False
         self.read_timeout = options.read_timeout
         self.closed = asyncio.Event()
         self._options = options
@@ -116,6 +102,12 @@ class Http2Connection(asyncio.Protocol):
         self._frames = _Frames()
         self._h2 = _new_protocol(self._frames)
         self._streams: dict[int, Http2Stream] = {}
+        #: Streams whose answers `h2` sees only begin and end.
+        self._answers: dict[int, Http2Stream] = {}
+        self._data_frames = DataFrames(self._answers)
+        self._unread = 0
+        self._credit = Credit(CONNECTION_WINDOW // 16)
+        self._updates = bytearray()
         self._greeted = False
         self._writable = True
         self._flushing = False
@@ -209,12 +201,34 @@ class Http2Connection(asyncio.Protocol):
             self._h2.acknowledge_received_data(size, stream_id)
             self._flush_soon()
 
+    def spend(self, size: int, of_answer: int) -> None:
+        """Note bytes that came and that `h2` has not seen; so many of the answer wait to be read.
+
+        Raises:
+            FlowControlError: the server sends more than it may.
+        """
+        self._unread += size
+        if self._unread > CONNECTION_WINDOW or of_answer > STREAM_WINDOW:
+            self._h2.close_connection(ErrorCodes.FLOW_CONTROL_ERROR)
+            raise FlowControlError("more than its window")
+
+    def repay(self, stream_id: int, size: int, credit: Credit) -> None:
+        """Note that such bytes were read; let the server send as many more, once it is worth a frame."""
+        self._unread -= size
+        self._updates += self._credit.update(0, size)
+        if stream_id in self._streams:
+            self._updates += credit.update(stream_id, size)
+        if self._updates:
+            self._flush_soon()
+
     def forget(self, stream_id: int, code: ErrorCodes | None) -> None:
         """Take a stream off the connection; with a code, reset it at the server."""
         if self._streams.pop(stream_id, None) is None:
             return
+        self._answers.pop(stream_id, None)
         if code is not None:
-            self._h2.reset_stream(stream_id, code)
+            with contextlib.suppress(StreamClosedError):  # the server's own reset came in the same bytes
+                self._h2.reset_stream(stream_id, code)
             self._flush_soon()
         self._part_when_drained()
 
@@ -225,8 +239,6 @@ class Http2Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._pulse = Pulse(self._options.ping_interval, self._options.ping_timeout, self._ping, self._silent)
         self._flush_soon()
-        if secured := transport.get_extra_info("ssl_object"):
-            self.protocol = secured.selected_alpn_protocol()
 
     def data_received(self, data: bytes) -> None:
         """Take in what came; a server that breaks the protocol is left."""
@@ -234,16 +246,15 @@ class Http2Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         try:
-            events = self._receive(data)
+            self._receive(data)
         except ProtocolError as error:
             what = f"{error.error_code.name}, {type(error).__name__}: {error}"
             self._lose(httpx.RemoteProtocolError(f"the server does not speak HTTP/2, or broke it ({what})"))
+            if isinstance(error, FrameTooLargeError):  # which `h2` has not seen
+                self._h2.close_connection(error.error_code)
             self._flush()  # h2's GOAWAY
             self._transport.close()
             return
-        for event in events:
-            if handler := self._handlers.get(type(event)):
-                handler(event)
         while self._frames.goodbyes:
             self._on_goaway(self._frames.goodbyes.pop(0))
         self._flush()
@@ -268,11 +279,16 @@ class Http2Connection(asyncio.Protocol):
 
     # -- what came
 
-    def _receive(self, data: bytes) -> list[Event]:
+    def _receive(self, data: bytes) -> None:
         if not self._greeted and data.startswith(b"HTTP/"):
             raise ProtocolError("an answer in HTTP/1")  # to h2, the begin of a frame of four million bytes
         self._greeted = True
-        return self._h2.receive_data(data)
+        for frames in self._data_frames.feed(data):
+            if self._transport.is_closing():
+                return
+            for event in self._h2.receive_data(frames):
+                if handler := self._handlers.get(type(event)):
+                    handler(event)
 
     def _on_response(self, event: ResponseReceived) -> None:
         if (stream := self._streams.get(event.stream_id)) is None:
@@ -280,6 +296,8 @@ class Http2Connection(asyncio.Protocol):
         (name, status), *fields = event.headers or [(b"", b"")]
         if name == b":status" and status.isdigit():
             stream.begin(int(status), fields)
+            if stream.plain:
+                self._answers[stream.id] = stream
         else:
             self.forget(stream.id, ErrorCodes.PROTOCOL_ERROR)
             stream.fail(httpx.RemoteProtocolError("an answer without a status"))
@@ -304,11 +322,13 @@ class Http2Connection(asyncio.Protocol):
         stream.fail(Unprocessed(said) if refused else httpx.RemoteProtocolError(said))
 
     def _on_goaway(self, frame: GoAwayFrame) -> None:
+        self.goodbye = True
         debug = frame.additional_data[:200].decode(errors="replace")
         said = f"the server said GOAWAY: {_name_of(frame.error_code)} {debug}".rstrip()
         # Sent again at once, requests would be what that server complains of.
         kind = httpx.RemoteProtocolError if frame.error_code == ErrorCodes.ENHANCE_YOUR_CALM else Unprocessed
         for number in [number for number in self._streams if number > frame.last_stream_id]:
+            self._answers.pop(number, None)
             self._streams.pop(number).fail(kind(said))
         self._leave(said)
         self._part_when_drained()
@@ -323,7 +343,10 @@ class Http2Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
-        if (data := self._h2.data_to_send()) and not self._transport.is_closing():
+        data = self._h2.data_to_send()
+        if self._updates:
+            data, self._updates = bytes(self._updates) + data, bytearray()
+        if data and not self._transport.is_closing():
             self._transport.write(data)
 
     def _ping(self) -> None:
@@ -353,6 +376,7 @@ class Http2Connection(asyncio.Protocol):
         """Take no more requests, and end all streams."""
         self._leave(str(error))
         streams, self._streams = self._streams, {}
+        self._answers.clear()
         for stream in streams.values():
             stream.fail(error)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import httpx
 from h2.errors import ErrorCodes
 
+from genqueue_worker.providers.data_frames import Credit
+
 if TYPE_CHECKING:
     from genqueue_worker.providers.http2 import Http2Connection
 
@@ -34,6 +36,9 @@ class Http2Stream:
 
     def __init__(self, connection: "Http2Connection", stream_id: int, *, sent: bool) -> None:
         self.id = stream_id
+        #: Whether `h2` sees no more of the answer than its begin and end. What has a length it holds against that.
+        self.plain = False
+        self._repaid = Credit(STREAM_WINDOW // 4)
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._sent = sent
@@ -92,11 +97,14 @@ class Http2Stream:
     def begin(self, status: int, fields: Fields) -> None:
         """Take in the answer's head."""
         self._status, self._fields = status, fields
+        self.plain = all(name != b"content-length" for name, _ in fields)
         self._wake()
 
     def feed(self, data: bytes, size: int) -> None:
         """Take in a piece of the body that was `size` bytes on the wire."""
         self._unread += size
+        if self.plain:
+            self._connection.spend(size, self._unread)
         if data:
             self._chunks.append(data)
             self._wake()
@@ -118,7 +126,9 @@ class Http2Stream:
 
     def _credit(self) -> None:
         size, self._unread = self._unread, 0
-        if size:
+        if size and self.plain:
+            self._connection.repay(self.id, size, self._repaid)
+        elif size:
             self._connection.credit(self.id, size)
 
     async def _more_room(self) -> None:

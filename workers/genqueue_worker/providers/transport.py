@@ -1,13 +1,13 @@
-"""httpx's requests and responses on HTTP/2 connections."""
+"""What the pool asks of a connection, and httpx's requests and responses on our own HTTP/2."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator
+from typing import Protocol
 
 import httpx
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
-from genqueue_worker.providers.dialing import dial
-from genqueue_worker.providers.http2 import ConnectionOptions, Http2Connection
+from genqueue_worker.providers.http2 import Http2Connection
 from genqueue_worker.providers.streams import Fields, Http2Stream
 
 #: Fields that HTTP/2 has no use for, and `host`, which it sends as `:authority`.
@@ -17,42 +17,78 @@ _LEFT_OUT = frozenset(
 #: Fields that are secrets.
 _SECRET = frozenset({b"x-goog-api-key", b"authorization", b"proxy-authorization", b"cookie"})
 
-_UNSENDABLE = frozenset(b"\r\n\0")
+_UNSENDABLE = re.compile(rb"[\r\n\0]")
 
 
-class Connection:
-    """One HTTP/2 connection to the host of a URL, dialled at once; it is not opened again.
+class Line(Protocol):
+    """One open connection that takes requests."""
 
-    `on_leaving` is called once, as soon as it takes no more requests.
-    """
-
-    def __init__(self, url: httpx.URL, options: ConnectionOptions, on_leaving: Callable[["Connection"], None]) -> None:
-        self._on_leaving = on_leaving
-        self._dialling = asyncio.create_task(dial(url, options, lambda: on_leaving(self)))
-        self._dialling.add_done_callback(self._dialled)
+    #: What it speaks, as TLS names it: "h2" or "http/1.1".
+    version: str
+    #: Whether it asks a silent server for a sign of life, which keeps it open too.
+    pings: bool
 
     @property
-    def established(self) -> Http2Connection | None:
-        """The connection, once it is one."""
-        done = self._dialling.done() and not self._dialling.cancelled() and self._dialling.exception() is None
-        return self._dialling.result() if done else None
-
-    @property
-    def gone(self) -> bool:
-        """Whether nothing is left of it."""
-        http2 = self.established
-        return self._dialling.done() and (http2 is None or http2.closed.is_set())
+    def max_streams(self) -> int:
+        """Requests the server takes at once."""
+        ...
 
     @property
     def doubtful(self) -> bool:
         """Whether the server has kept a ping waiting."""
-        http2 = self.established
-        return http2 is not None and http2.doubtful
+        ...
 
-    def capacity(self, limit: int) -> int:
-        """Return how many streams may be open at once: `limit`, or what the server allows when that is less."""
-        http2 = self.established
-        return min(limit, http2.max_streams) if http2 else limit
+    @property
+    def goodbye(self) -> bool:
+        """Whether the server said that it takes no more."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing is left of it."""
+        ...
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send the request and return as soon as the answer's head is there; whoever leaves earlier withdraws it.
+
+        Raises:
+            Unprocessed: the server did nothing about the request; it may be sent on another connection.
+            httpx.TransportError: anything else went wrong.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close; streams end with an error."""
+        ...
+
+
+class Http2Line:
+    """A connection of our own."""
+
+    version, pings = "h2", True
+
+    def __init__(self, connection: Http2Connection) -> None:
+        self._connection = connection
+
+    @property
+    def max_streams(self) -> int:
+        """Requests the server takes at once."""
+        return self._connection.max_streams
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the server has kept a ping waiting."""
+        return self._connection.doubtful
+
+    @property
+    def goodbye(self) -> bool:
+        """Whether the server said GOAWAY."""
+        return self._connection.goodbye
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing is left of it."""
+        return self._connection.closed.is_set()
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return as soon as the answer's head is there; whoever leaves earlier resets the stream.
@@ -62,7 +98,7 @@ class Connection:
             httpx.TransportError: anything else went wrong.
         """
         head, body = request_fields(request), request.content
-        stream = (await self._ready()).open(head, ends=not body)
+        stream = self._connection.open(head, ends=not body)
         try:
             await stream.send(body)
             del body
@@ -74,22 +110,7 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close; streams end with an error."""
-        self._dialling.cancel()
-        await asyncio.wait([self._dialling])
-        if http2 := self.established:
-            await http2.aclose()
-
-    async def _ready(self) -> Http2Connection:
-        try:
-            return await asyncio.shield(self._dialling)
-        except asyncio.CancelledError:
-            if self._dialling.cancelled():
-                raise httpx.ConnectError("the connection was closed by us") from None
-            raise
-
-    def _dialled(self, dialling: asyncio.Task[Http2Connection]) -> None:
-        if dialling.cancelled() or dialling.exception() is not None:
-            self._on_leaving(self)
+        await self._connection.aclose()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -111,18 +132,26 @@ def request_fields(request: httpx.Request) -> Fields:
         httpx.LocalProtocolError: a field's value cannot be sent.
     """
     url = request.url
-    fields: list[tuple[bytes, bytes]] = [
-        (b":method", request.method.encode("ascii")),
-        (b":scheme", url.raw_scheme),
-        (b":authority", request.headers.get("host", url.netloc.decode()).encode("ascii")),
-        (b":path", url.raw_path),
-    ]
+    authority, fields = url.netloc, list[tuple[bytes, bytes]]()
+    check_values(request)
     for raw, value in request.headers.raw:
         name = raw.lower()
-        if not _UNSENDABLE.isdisjoint(value):
-            # Without the value: it may be a key.
-            raise httpx.LocalProtocolError(f"{name.decode()}: its value holds characters that cannot be sent")
-        if name not in _LEFT_OUT:
+        if name == b"host":
+            authority = value
+        elif name not in _LEFT_OUT:
             kind = NeverIndexedHeaderTuple if name in _SECRET else HeaderTuple
             fields.append(kind(name, value))
-    return fields
+    return [
+        (b":method", request.method.encode("ascii")),
+        (b":scheme", url.raw_scheme),
+        (b":authority", authority),
+        (b":path", url.raw_path),
+        *fields,
+    ]
+
+
+def check_values(request: httpx.Request) -> None:
+    """Raise httpx.LocalProtocolError, without the value, which may be a key, for a header that cannot be sent."""
+    for name, value in request.headers.raw:
+        if _UNSENDABLE.search(value):
+            raise httpx.LocalProtocolError(f"{name.lower().decode()}: its value holds characters that cannot be sent")

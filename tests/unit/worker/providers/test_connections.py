@@ -10,6 +10,11 @@ from genqueue_worker.providers.connections import ConnectionPool, PoolCounters, 
 from genqueue_worker.providers.streams import Unprocessed
 
 
+def counts(counters):
+    """Return what is open, live, sent and sent again."""
+    return PoolCounters(counters.connections, counters.live_streams, counters.requests, counters.resent)
+
+
 class Streams(httpx.AsyncByteStream):
     """A body that stays open until it is closed."""
 
@@ -23,15 +28,21 @@ class Streams(httpx.AsyncByteStream):
 class Connection:
     """A connection that answers at once, or fails."""
 
-    def __init__(self, url, options, on_leaving):
-        self.requests, self.closed, self.doubtful, self.allowed = 0, False, False, 100
+    version, pings, goodbye, allows = "h2", True, False, 100
+
+    def __init__(self, url, options, on_dialled, on_leaving):
+        self.requests, self.closed, self.doubtful, self.max_streams = 0, False, False, self.allows
         self.gone, self.leave = False, lambda: on_leaving(self)
+        self.line, self.dialled = None, lambda: on_dialled(self)
         self.arrived = asyncio.Event()
         self.opened.append(self)
 
-    def capacity(self, limit):
-        """Return what the server allows."""
-        return min(limit, self.allowed)
+    async def ready(self):
+        """Be open at once."""
+        if self.line is None:
+            self.line = self
+            self.dialled()
+        return self
 
     async def send(self, request):
         """Answer after every other task had its turn, so that racing requests meet."""
@@ -77,7 +88,7 @@ async def test_requests_that_race_fill_connections_before_more_are_opened(opened
     own = pool()
     await asyncio.gather(*(own.handle_async_request(request()) for _ in range(7)))
     assert [connection.requests for connection in opened] == [3, 3, 1]
-    assert own.counters() == PoolCounters(connections=3, live_streams=7, requests=7)
+    assert counts(own.counters()) == PoolCounters(connections=3, live_streams=7, requests=7)
 
 
 async def test_the_least_loaded_connection_comes_first(opened):
@@ -125,14 +136,14 @@ async def test_a_stream_is_counted_until_it_is_closed_and_once(opened):
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert own.counters() == PoolCounters(connections=1, live_streams=0, requests=3)
+    assert counts(own.counters()) == PoolCounters(connections=1, live_streams=0, requests=3)
 
 
 async def test_a_server_that_allows_fewer_streams_is_heeded(opened):
     """What does not fit any more goes to another connection."""
     own = pool()
     await own.handle_async_request(request())
-    opened[0].allowed = 1
+    opened[0].max_streams = 1
     await own.handle_async_request(request())
     assert [connection.requests for connection in opened] == [1, 1]
 
@@ -144,7 +155,7 @@ async def test_a_connection_that_leaves_gets_no_more_requests(opened):
     opened[0].leave()
     await own.handle_async_request(request())
     assert [connection.requests for connection in opened] == [1, 1]
-    assert own.counters() == PoolCounters(connections=1, live_streams=2, requests=2)
+    assert counts(own.counters()) == PoolCounters(connections=1, live_streams=2, requests=2)
     await response.aclose()
     await own.aclose()
     assert [connection.closed for connection in opened] == [True, True]
@@ -180,7 +191,7 @@ async def test_what_the_server_did_nothing_about_is_sent_again_elsewhere(opened)
     """A refused stream is tried on another connection; it is one request of its caller's."""
     own = pool()
     assert (await own.handle_async_request(request("/refuse-first"))).status_code == 200
-    assert own.counters() == PoolCounters(connections=2, live_streams=1, requests=2, resent=1)
+    assert counts(own.counters()) == PoolCounters(connections=2, live_streams=1, requests=2, resent=1)
 
 
 async def test_a_server_that_refuses_everything_is_not_asked_for_ever(opened):
@@ -188,7 +199,7 @@ async def test_a_server_that_refuses_everything_is_not_asked_for_ever(opened):
     own = pool(max_connections=1)
     with pytest.raises(Unprocessed):
         await own.handle_async_request(request("/refuse"))
-    assert own.counters() == PoolCounters(connections=1, live_streams=0, requests=4, resent=3)
+    assert counts(own.counters()) == PoolCounters(connections=1, live_streams=0, requests=4, resent=3)
 
 
 async def test_each_server_has_connections_of_its_own(opened):
@@ -206,6 +217,66 @@ async def test_a_closed_pool_opens_nothing(opened):
     with pytest.raises(httpx.ConnectError, match="closed by us"):
         await own.handle_async_request(request())
     assert opened == []
+
+
+async def test_another_connection_is_there_before_somebody_waits_for_it(opened):
+    """It is opened while the first still has a fifth of its places, and takes requests once it is open."""
+    own = pool(streams_per_connection=20, warm_connections=1)
+    for _ in range(16):
+        await own.handle_async_request(request())
+    assert len(opened) == 1
+    await own.handle_async_request(request())
+    assert [connection.requests for connection in opened] == [17, 0]
+    assert opened[1].line is None
+    await opened[1].ready()
+    await own.handle_async_request(request())
+    assert [connection.requests for connection in opened] == [17, 1]
+    assert own.counters().reused == 16
+
+
+async def test_under_load_there_are_two(opened):
+    """Ten streams on one connection open the second of those warmed at the start; one lost packet stalls half."""
+    own = pool(streams_per_connection=90)
+    await asyncio.gather(*(own.handle_async_request(request()) for _ in range(11)))
+    await opened[1].ready()
+    await asyncio.gather(*(own.handle_async_request(request()) for _ in range(13)))
+    assert [connection.requests for connection in opened] == [12, 12]
+
+
+async def test_connections_beyond_those_kept_close_when_they_were_idle(opened):
+    """Two of three end by themselves, the one with a stream stays, and the pool says why they ended."""
+    own = pool(max_connections=4, kept_connections=2, idle_expiry=0.05)
+    responses = [await own.handle_async_request(request()) for _ in range(10)]
+    assert len(opened) == 4
+    for response in responses[:9]:
+        await response.aclose()
+    async with asyncio.timeout(5):
+        while own.counters().connections > 2:  # noqa: ASYNC110 - a clock's reading; there is no event
+            await asyncio.sleep(0.01)
+    assert own.counters().ended == {"idle": 2}
+    assert [connection.closed for connection in opened] == [True, True, False, False]
+    await responses[9].aclose()
+    await own.aclose()
+
+
+async def test_http1_takes_a_connection_for_each_request(opened, monkeypatch):
+    """More than the connections HTTP/2 may have, each used again once it is free, and none kept without a use."""
+    monkeypatch.setattr(Connection, "version", "http/1.1")
+    monkeypatch.setattr(Connection, "allows", 1)
+    monkeypatch.setattr(Connection, "pings", False)
+    monkeypatch.setattr(connections, "_HTTP1_EXPIRY", 0.05)
+    own = pool(max_connections=2)
+    responses = await asyncio.gather(*(own.handle_async_request(request()) for _ in range(5)))
+    assert [connection.requests for connection in opened] == [1] * 5
+    await responses[2].aclose()
+    responses[2] = await own.handle_async_request(request())
+    assert [connection.requests for connection in opened] == [1, 1, 2, 1, 1]
+    for response in responses:
+        await response.aclose()
+    async with asyncio.timeout(5):
+        while own.counters().connections:  # noqa: ASYNC110 - a clock's reading; there is no event
+            await asyncio.sleep(0.01)
+    assert own.counters().ended == {"idle": 5}
 
 
 async def test_warm_ups_that_race_open_what_is_needed(opened):

@@ -8,9 +8,9 @@ import pytest
 from hpack import NeverIndexedHeaderTuple
 
 from genqueue_worker.providers import dialing
+from genqueue_worker.providers.connection_options import ConnectionOptions
 from genqueue_worker.providers.connections import ConnectionPool, PoolOptions
 from genqueue_worker.providers.dialing import dial
-from genqueue_worker.providers.http2 import ConnectionOptions
 from genqueue_worker.providers.transport import request_fields
 
 V4, V6 = socket.AF_INET, socket.AF_INET6

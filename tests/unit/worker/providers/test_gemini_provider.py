@@ -7,7 +7,7 @@ import logging
 import httpx
 import pytest
 
-from genqueue_worker.providers import gemini
+from genqueue_worker.providers import endpoint
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.gemini import GeminiProvider
 from genqueue_worker.providers.seam import Piece, ProviderRequest, Route
@@ -43,7 +43,7 @@ def provider(monkeypatch):
                 raise answer
             return answer
 
-        monkeypatch.setattr(gemini, "ConnectionPool", lambda _: Pool(respond))
+        monkeypatch.setattr(endpoint, "ConnectionPool", lambda _: Pool(respond))
         return made
 
     return make

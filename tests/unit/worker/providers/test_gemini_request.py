@@ -67,7 +67,7 @@ def test_what_the_api_does_not_take_is_refused_by_name(config, field):
     """Unknown fields, fields of google-genai's own client and fields of other APIs are named."""
     with pytest.raises(ProviderError) as raised:
         encode_body(ProviderRequest("m", CONTENTS, None, config))
-    assert (raised.value.code, raised.value.retryable) == ("unsupported_field", False)
+    assert (raised.value.code, raised.value.retryable) == ("unsupported", False)
     assert f" no {field};" in raised.value.message
 
 
@@ -131,3 +131,12 @@ def test_a_stored_request_that_cannot_be_read_is_an_error(raw):
 def test_a_route_does_not_print_its_key():
     """Routes are logged."""
     assert "secret" not in repr(Route("r", "https://x", "secret"))
+
+
+def test_files_in_cloud_storage_are_vertex_ais():
+    """The Developer API reads its own files and public addresses; the error says who reads the others."""
+    contents = [{"role": "user", "parts": [{"fileData": {"fileUri": "gs://bucket/a.png", "mimeType": "image/png"}}]}]
+    with pytest.raises(
+        ProviderError, match=r"takes no contents.parts.fileData.fileUri; of gs:// files, .* vertex/<model>"
+    ):
+        encode_body(ProviderRequest("m", contents))

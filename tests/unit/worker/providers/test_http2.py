@@ -15,7 +15,8 @@ from hpack import NeverIndexedHeaderTuple
 from hyperframe import frame as raw
 
 from genqueue_worker.providers import pulse
-from genqueue_worker.providers.http2 import ConnectionOptions, Http2Connection
+from genqueue_worker.providers.connection_options import ConnectionOptions
+from genqueue_worker.providers.http2 import Http2Connection
 from genqueue_worker.providers.streams import STREAM_WINDOW, Unprocessed
 
 ASK = [
@@ -215,6 +216,26 @@ async def test_an_early_answer_ends_the_request(pair):
     assert [reset.error_code for reset in of(StreamReset, await pair.turn())] == [ErrorCodes.CANCEL]
 
 
+@pytest.mark.parametrize("status", ["413", "none"])
+async def test_an_answer_and_a_reset_at_once_end_their_stream_alone(pair, status):
+    """A server that wants no more of a request may end the answer and reset the stream in the same bytes."""
+    stream, other = pair.client.open(ASK, ends=False), pair.ask()
+    sending = asyncio.create_task(stream.send(bytes(1_000_000)))
+    await pair.turn()
+    pair.server.send_headers(other.id, OK)
+    await pair.turn()
+    head = pair.server.encoder.encode([(":status", status)])
+    pair.say(raw.HeadersFrame(stream.id, head, flags=["END_HEADERS", "END_STREAM"]), raw.RstStreamFrame(stream.id))
+    await sending
+    if status == "413":
+        assert (await stream.head())[0] == 413
+    else:
+        with pytest.raises(httpx.RemoteProtocolError, match="without a status"):
+            await stream.head()
+    assert (await other.head())[0] == 200
+    assert not pair.client.leaving
+
+
 async def test_a_server_that_takes_nothing_is_a_write_timeout():
     """A request that does not get through does not wait for ever."""
     pair = Pair(read_timeout=0.05)
@@ -322,6 +343,7 @@ async def test_a_lost_connection_ends_its_streams_with_what_was_said_before(pair
         (raw.SettingsFrame(0, {4: 2**31}), "invalid value 2147483648"),
         (raw.HeadersFrame(1, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", flags=["END_HEADERS"]), "header block"),
         (raw.ContinuationFrame(1, b""), "RECV_CONTINUATION"),
+        (raw.DataFrame(1, bytes(16385)), "FRAME_SIZE_ERROR"),
     ],
 )
 async def test_a_server_that_breaks_the_protocol_is_left(pair, frame, said):

@@ -1,5 +1,7 @@
 """google-genai builds the request for the same input; ours, spelled by our SDK and built by the worker, says the same.
 
+For the Developer API and for Vertex AI alike.
+
 Its types say which fields there are: every one is tried alone, and many together. The two bodies differ in the spelling
 of nested names, and in what means the same as leaving it out, so they are compared without that, and twice: as
 google-genai's types read them, and value by value.
@@ -20,6 +22,7 @@ import pydantic
 import pytest
 from google import genai
 from google.genai import types
+from google.oauth2.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
@@ -27,13 +30,15 @@ from pydantic.alias_generators import to_camel
 from genqueue.request.config import CLIENT_FIELDS
 from genqueue.request.document import build_request
 from genqueue.request.names import camel
-from genqueue_worker.providers import gemini_fields as known
 from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.gemini_fields import DEVELOPER, VERTEX
 from genqueue_worker.providers.gemini_request import encode_body
 from genqueue_worker.providers.seam import decode_request
+from genqueue_worker.providers.vertex import encode_vertex_body, vertex_route
 
 MODEL = "gemini-3-pro-preview"
 CONTENTS = [{"role": "user", "parts": [{"text": "hi"}]}]
+ROUTE = vertex_route("p", "europe-west4")
 ANSWER = b'data: {"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}]}\r\n\r\n'
 
 #: Fields whose annotation says less than the SDK takes.
@@ -112,14 +117,19 @@ OUR_OWN_MATTER = {camel(name) for name in CLIENT_FIELDS}
 
 
 class Sdk:
-    """google-genai with its wire tapped."""
+    """google-genai with its wire tapped, before one of the surfaces."""
 
-    def __init__(self):
+    def __init__(self, surface):
+        self.surface = surface
         self._runner = asyncio.Runner()
         self._bodies = []
         self._http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
         options = types.HttpOptions(httpx_async_client=self._http, base_url="https://gemini.test")
-        self._client = genai.Client(api_key="k", http_options=options)
+        access = {"api_key": "k"}
+        if surface is VERTEX:
+            where = {"project": ROUTE.project, "location": ROUTE.location}
+            access = {"vertexai": True, **where, "credentials": Credentials("t")}
+        self._client = genai.Client(http_options=options, **access)
 
     def _answer(self, request):
         self._bodies.append(json.loads(request.content))
@@ -127,6 +137,9 @@ class Sdk:
 
     def body(self, contents, config):
         """Return the body the SDK sends."""
+        if self.surface is VERTEX and config is not None:
+            # It streams arguments only to callers that call functions themselves, as ours do.
+            config = {**config, "automatic_function_calling": {"disable": True}}
         self._runner.run(self._call(contents, config))
         return self._bodies.pop()
 
@@ -142,10 +155,10 @@ class Sdk:
         self._runner.close()
 
 
-@pytest.fixture(scope="module")
-def sdk():
-    """One SDK client for all bodies."""
-    client = Sdk()
+@pytest.fixture(scope="module", params=[DEVELOPER, VERTEX], ids=lambda surface: surface.prefix)
+def sdk(request):
+    """One SDK client for all bodies of a surface."""
+    client = Sdk(request.param)
     yield client
     client.close()
 
@@ -174,28 +187,32 @@ def fields_of(model):
         yield name, kind, many
 
 
-def values_of(path, kind):
+#: Values of fields that hold what their type does not say.
+GIVEN = {**RANGES, "responseSchema": RESPONSE_SCHEMAS}
+
+
+def values_of(path, kind, surface):
     """Return a strategy for the values of a field, in the spelling a caller may use."""
-    if path in RANGES:
-        return RANGES[path]
-    if path == "responseSchema":
-        return RESPONSE_SCHEMAS
+    if path in GIVEN:
+        return GIVEN[path]
     if kind is types.Schema:
         return JSON_SCHEMAS
     if is_model(kind):
-        return models(path, kind)
+        return models("contents" if path == "systemInstruction" else path, kind, surface)
+    if typing.get_origin(kind) is typing.Literal:
+        return st.sampled_from(typing.get_args(kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return st.sampled_from([member.value for member in kind][:3])
     return ENDS.get(kind, STRINGS if kind == dict[str, str] else OBJECTS)
 
 
-def models(path, model):
+def models(path, model, surface):
     """Return a strategy for the fields below `path`; names come in snake_case or camelCase."""
     fields = {}
     for name, kind, many in fields_of(model):
         inner = f"{path}.{to_camel(name)}".removeprefix(".")
-        if inner not in known.REFUSED and inner not in OUR_OWN_MATTER:
-            values = values_of(inner, kind)
+        if inner not in surface.refused and inner not in OUR_OWN_MATTER:
+            values = values_of(inner, kind, surface)
             fields[name] = st.lists(values, max_size=2) if many else values
     few = st.dictionaries(st.sampled_from(sorted(fields)), st.booleans(), max_size=4) if fields else st.just({})
     return few.flatmap(
@@ -248,7 +265,7 @@ def without_defaults(body):
         for name, value in body.get("generationConfig", {}).items()
         if (value not in nothing or name in {"responseSchema", "responseJsonSchema"})
         and (name, value) not in [("candidateCount", 1), ("responseLogprobs", False)]
-        and (name, value) != ("enableEnhancedCivicAnswers", False)
+        and (name, value) not in [("enableEnhancedCivicAnswers", False), ("audioTimestamp", False)]
     }
     if generation.keys() & {"responseSchema", "responseJsonSchema"}:
         generation.setdefault("responseMimeType", "application/json")
@@ -266,12 +283,17 @@ def without_defaults(body):
     return {**rest, "generationConfig": generation} if generation else rest
 
 
+#: Fields that Vertex AI has under another name than the config.
+RENAMED = {"modelConfig": "modelSelectionConfig", "outputConfig": "generationOutputConfig"}
+
+
 def canonical(body):
     """Return a body as google-genai's types read it, under the names it has at the first two levels."""
     generation = dict(body.get("generationConfig", {}))
     schema = generation.pop("responseSchema", None)
     rest = {name: value for name, value in body.items() if name not in {"contents", "generationConfig"}}
-    config = types.GenerateContentConfig.model_validate({**generation, **rest})
+    named = {RENAMED.get(name, name): value for name, value in {**generation, **rest}.items()}
+    config = types.GenerateContentConfig.model_validate(named)
     return {
         "names": (sorted(body), sorted(generation)),
         "contents": [
@@ -291,33 +313,39 @@ def leaves(value):
     return Counter([str(value).replace("+", "-").replace("/", "_").rstrip("=")])
 
 
-def ours(contents, config, instruction=None):
+def ours(surface, contents, config, instruction=None):
     """Return the body of our own: spelled by the SDK, stored, read and built by the worker."""
-    request = build_request(contents, model=MODEL, system_instruction=instruction, config=config)
-    return json.loads(encode_body(decode_request(request.encode())))
+    built = build_request(contents, model=MODEL, system_instruction=instruction, config=config)
+    request = decode_request(built.encode())
+    return json.loads(encode_vertex_body(request, ROUTE) if surface is VERTEX else encode_body(request))
 
 
 def assert_same(sdk, contents, config):
     """Compare the two bodies for one input."""
     # The SDK works on its caller's schema: each gets one of its own.
-    theirs, own = without_defaults(sdk.body(contents, copy.deepcopy(config))), ours(contents, copy.deepcopy(config))
+    theirs, own = (
+        without_defaults(sdk.body(contents, copy.deepcopy(config))),
+        ours(sdk.surface, contents, copy.deepcopy(config)),
+    )
     assert canonical(own) == canonical(theirs)
     assert leaves(own) == leaves(theirs)
 
 
-def is_refused(path):
+def is_refused(path, surface):
     """Say whether the tables refuse a path or one above it."""
     names = path.split(".")
-    return any(".".join(names[:length]) in known.REFUSED for length in range(1, len(names) + 1))
+    return any(".".join(names[:length]) in surface.refused for length in range(1, len(names) + 1))
 
 
 def assert_refused(sdk, path, contents, config):
     """Check that both sides refuse, and that ours names the field."""
-    with pytest.raises(ValueError, match=r"only supported in|not compatible with automatic function calling"):
+    reasons = r"only supported in|not compatible with automatic function calling|'mcp' package is required"
+    with pytest.raises((ValueError, ImportError), match=reasons):
         sdk.body(contents, config)
     with pytest.raises(ProviderError) as refused:
-        ours(contents, config)
-    assert refused.value.code == "unsupported_field"
+        ours(sdk.surface, contents, config)
+    assert refused.value.code == "unsupported"
+    assert sdk.surface.other in refused.value.message
     assert not refused.value.retryable
     field = re.search(r"takes no (\S+);", refused.value.message).group(1)
     assert path.startswith(field)
@@ -326,7 +354,7 @@ def assert_refused(sdk, path, contents, config):
 @pytest.mark.parametrize("path", sorted(path for path in CONFIG_FIELDS if path.split(".")[0] not in OUR_OWN_MATTER))
 def test_each_config_field_alone_is_sent_or_refused_as_the_sdk_does(sdk, path):
     """A field of the config goes where the SDK puts it, and is refused when the SDK refuses it."""
-    if is_refused(path):
+    if is_refused(path, sdk.surface):
         assert_refused(sdk, path, CONTENTS, CONFIG_FIELDS[path])
     else:
         assert_same(sdk, CONTENTS, CONFIG_FIELDS[path])
@@ -336,7 +364,7 @@ def test_each_config_field_alone_is_sent_or_refused_as_the_sdk_does(sdk, path):
 def test_each_field_of_a_part_alone_is_sent_or_refused_as_the_sdk_does(sdk, path):
     """A field of a part keeps its place and its value, and is refused when the SDK refuses it."""
     content = {"parts": [PART_FIELDS[path]]}
-    if is_refused(path):
+    if is_refused(path, sdk.surface):
         assert_refused(sdk, path, [content], {})
     else:
         assert_same(sdk, [content], {"seed": 1})
@@ -352,19 +380,31 @@ def sound_config(config):
     """Return a config that our SDK takes: with one schema of the answer, and an instruction that says something."""
     schemas = [name for name in config if "chema" in name]
     config = {name: value for name, value in config.items() if name not in schemas[1:]}
+    for name in config.keys() & {"image_config", "imageConfig"}:
+        # Options given as a whole beside one of them in its short form: the SDK cannot put them together.
+        whole = config[name].keys() & {"image_output_options", "imageOutputOptions"}
+        if any("utput" in option for option in config[name].keys() - whole):
+            config[name] = {option: value for option, value in config[name].items() if option not in whole}
     for name in config.keys() & {"system_instruction", "systemInstruction"}:
         config[name] = sound(config[name])
     return config
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(config=models("", types.GenerateContentConfig), content=models("contents", types.Content))
-def test_any_mixture_of_fields_makes_the_body_the_sdk_makes(sdk, config, content):
+MIXTURES = {
+    surface.prefix: (models("", types.GenerateContentConfig, surface), models("contents", types.Content, surface))
+    for surface in (DEVELOPER, VERTEX)
+}
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_mixture_of_fields_makes_the_body_the_sdk_makes(sdk, data):
     """Many fields together, in either spelling, make the SDK's body."""
+    config, content = (data.draw(strategy) for strategy in MIXTURES[sdk.surface.prefix])
     assert_same(sdk, [sound(content), *CONTENTS], sound_config(config))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(schema=RESPONSE_SCHEMAS)
 def test_a_response_schema_is_reduced_as_the_sdk_reduces_it(sdk, schema):
     """References, null types, constants and the order of properties come out as the SDK's."""
@@ -373,14 +413,16 @@ def test_a_response_schema_is_reduced_as_the_sdk_reduces_it(sdk, schema):
 
 def test_an_empty_config_sends_no_generation_config(sdk):
     """Without a config there is no generationConfig, as with the SDK."""
-    assert ours(CONTENTS, {}) == sdk.body(CONTENTS, None)
-    assert ours(CONTENTS, None) == sdk.body(CONTENTS, None)
+    assert ours(sdk.surface, CONTENTS, {}) == sdk.body(CONTENTS, None)
+    assert ours(sdk.surface, CONTENTS, None) == sdk.body(CONTENTS, None)
 
 
 def test_the_requests_own_system_instruction_is_the_configs(sdk):
     """The instruction of the request goes where the SDK puts the config's."""
     instruction = {"parts": [{"text": "be brief"}]}
-    assert ours(CONTENTS, {}, instruction) == without_defaults(sdk.body(CONTENTS, {"system_instruction": instruction}))
+    assert ours(sdk.surface, CONTENTS, {}, instruction) == without_defaults(
+        sdk.body(CONTENTS, {"system_instruction": instruction})
+    )
 
 
 def test_enumerations_and_short_forms_are_completed_as_the_sdk_completes_them(sdk):
@@ -397,9 +439,10 @@ def test_enumerations_and_short_forms_are_completed_as_the_sdk_completes_them(sd
     assert_same(sdk, CONTENTS, config)
 
 
-def test_the_tables_name_what_the_sdk_has():
+@pytest.mark.parametrize("surface", [DEVELOPER, VERTEX], ids=lambda surface: surface.prefix)
+def test_the_tables_name_what_the_sdk_has(surface):
     """Every field of the SDK's config is in exactly one table; free-form fields and enumerations are known."""
     fields = [to_camel(name) for name in types.GenerateContentConfig.model_fields]
-    refused = [path for path in known.REFUSED if "." not in path]
+    refused = [path for path in surface.refused if "." not in path]
     ours_alone = [*OUR_OWN_MATTER, "systemInstruction"]
-    assert sorted(fields) == sorted([*known.GENERATION_FIELDS, *known.TOP_LEVEL_FIELDS, *ours_alone, *refused])
+    assert sorted(fields) == sorted([*surface.generation, *surface.top_level, *ours_alone, *refused])
