@@ -12,7 +12,7 @@
 | restarted  | reason                                                | another attempt begins: discard what came     |
 | continued  | reason, kept                                          | another attempt begins, and goes on from it   |
 | left       | mark, reason                                          | the job with that leave mark left: its end    |
-| completed  | finish_reason, usage, timings, source, model, perhaps continued | the answer is whole; `continued` so often |
+| completed  | finish_reason, usage, timings, source, model, perhaps fallback_from, continued | the answer is whole |
 | failed     | code, message, retryable, perhaps prompt_feedback     | no answer; why the prompt was blocked (JSON)  |
 | cancelled, expired |                                               | no answer                                     |
 
@@ -22,6 +22,9 @@ What the JSON of a `part` is, its `about` says:
 - "text": fields of the text piece immediately before it, such as `thoughtSignature`; that piece is a part of its own;
 - "candidate": something about the whole answer (`citationMetadata`, `groundingMetadata`, `safetyRatings`, ...);
 - "prompt": why the prompt was blocked.
+
+The `continued` of a `completed` says how often the answer was gone on from, its `fallback_from` which model was asked
+for when another answered.
 
 The `kept` of a `continued` is the highest `n` of the attempt before it. Who was shown another one was shown what the
 server then forgot.

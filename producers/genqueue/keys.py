@@ -22,7 +22,7 @@ and the same code runs on a cluster. Ids of jobs and flights start with their pa
 | gq:{p}:pressure             | string | how full the memory is, and of what level that is | submit, sweep                           | submit, settle    | a second                                                  |
 | gq:idem:{<hash>}            | string | the job of an idempotency key                     | reserve                                 | reserve           | `idempotency_ttl`                                         |
 | gq:marks                    | hash   | highest stamp popped, per queue                   | mark                                    | worker            | 7 days                                                    |
-| gq:served:<lane>            | string | that a worker serves the lane                     | worker                                  | worker            | a day                                                     |
+| gq:served:<route>:<lane>    | string | that a worker serves the lane, with this provider | worker                                  | worker            | a day                                                     |
 | gq:meta                     | hash   | partitions and schema version                     | the first process                       | every process     | none                                                      |
 
 `ends` are the scripts in which a job ends: settle, leave, revoke, sweep, purge, and submit when the cache answers.
@@ -123,9 +123,9 @@ class Keys:
         """Return the key of the highest stamps popped."""
         return f"{self.prefix}:marks"
 
-    def served(self, lane: str) -> str:
-        """Return the key that tells when a lane was last served."""
-        return f"{self.prefix}:served:{lane}"
+    def served(self, route: str, lane: str) -> str:
+        """Return the key that tells when a lane was last served with a provider."""
+        return f"{self.prefix}:served:{route}:{lane}"
 
     def inbox(self, worker: str) -> str:
         """Return the channel on which a worker hears that a flight was taken from it."""

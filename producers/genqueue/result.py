@@ -55,6 +55,7 @@ class Result:
         usage: tokens.
         source: "live" (the provider was called) or "cache".
         model: the model version that answered.
+        fallback_from: the model that was asked for and could not answer, when `model` is a fallback; None otherwise.
         attempts: attempts the flight took.
         continued: how often another attempt went on from the text so far (see `on_interrupt`): the joints may show.
         timings: seconds: "queued" (submit to claim), "ttft" (claim to first token), "total" (submit to end).
@@ -78,6 +79,7 @@ class Result:
     prompt_feedback: dict[str, Any] = field(default_factory=dict)
     parsed: Any = None
     continued: int = 0
+    fallback_from: str | None = None
 
     @property
     def thoughts(self) -> str:
@@ -148,6 +150,7 @@ def read_result(job_id: str, document: bytes, source: str) -> Result:
         candidate=fields.get("candidate", {}),
         prompt_feedback=fields.get("prompt_feedback", {}),
         continued=int(fields.get("continued") or 0),
+        fallback_from=fields.get("fallback_from"),
     )
 
 

@@ -1,8 +1,9 @@
-"""Whether the provider takes this worker's key, and what is done while it does not.
+"""Whether a provider takes this worker's key, and what is done while it does not.
 
-A worker whose key is refused fetches nothing: other workers, with other keys, do its share. It tries its key again and
-again, as an operator may put it right at the provider. When no worker at all serves one of its lanes, jobs of that lane
-wait for `patience` seconds; after that they end with the provider's words, as dead letters.
+A worker whose key is refused by every provider it asks fetches nothing: other workers, with other keys, do its share.
+One that another provider serves goes on, and hands back what it cannot run. It tries a refused key again and again, as
+an operator may put it right at the provider. When no worker at all serves one of its lanes with that provider, jobs of
+that lane which need it wait for `patience` seconds; after that they end with the provider's words, as dead letters.
 """
 
 from __future__ import annotations
@@ -18,16 +19,15 @@ from redis.exceptions import RedisError
 
 from genqueue.lanes import LANES
 from genqueue_worker.providers.errors import ProviderError
-from genqueue_worker.slots import SLOTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import redis.asyncio
 
     from genqueue.keys import Keys
     from genqueue.lanes import Lane
-    from genqueue_worker.providers.seam import Prover, Route
+    from genqueue_worker.providers.seam import Kind, Prover, Route
     from genqueue_worker.slots import Slots
 
 log = logging.getLogger("genqueue.access")
@@ -46,40 +46,81 @@ BELIEVED: Final = 1.0
 FIRST_TRIAL: Final = 1.0
 LONGEST_TRIAL: Final = 60.0
 
+#: Seconds between the moments at which two flights that were put off come again: they come before others of their lane,
+#: which would get no turn if thousands came together every few seconds.
+SPACING: Final = 0.02
+
 #: How long the mark of a served lane is kept, in ms; its age is told by what is left of it.
 MARK_MS: Final = 24 * 3600 * 1000
 
 #: Statuses with which a key is refused where the request is known to be right: 400 is for a key nobody gave out.
 _REFUSED: Final = frozenset({400, 401, 403})
 
+#: What an operator sets right, by the kind of provider.
+_ADVICE: Final[Mapping[Kind, str]] = {
+    "gemini": "set GENQUEUE_GEMINI_API_KEY to a key in force",
+    "vertex": "set GENQUEUE_VERTEX_CREDENTIALS to an account with a role in the project",
+    "openai": "set GENQUEUE_OPENAI_API_KEY to a key in force",
+}
+
 Verdict = Literal["taken", "refused", "unknown"]
+
+
+class Doors:
+    """Which lanes this worker fetches jobs of: those that any of its providers lets it fetch."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._open: dict[str, frozenset[Lane]] = {}
+
+    def add(self, route: str) -> None:
+        """Take note of a provider, which lets all lanes be fetched until something else is said."""
+        self._open[route] = frozenset(LANES)
+
+    def fetch_only(self, route: str, lanes: frozenset[Lane]) -> None:
+        """Fetch jobs of these lanes for a provider, and what the others say."""
+        self._open[route] = lanes
+        opened = frozenset().union(*self._open.values())
+        self._slots.closed = frozenset(LANES) - opened
+        if opened:
+            self._slots.held.discard(REASON)
+        else:
+            self._slots.held.add(REASON)
+
+    def is_open(self, lane: Lane) -> bool:
+        """Whether jobs of a lane are fetched."""
+        return any(lane in lanes for lanes in self._open.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Which lanes are served by anybody: one mark for each, set again and again by workers whose key is not refused.
+    """Which lanes are served by anybody, with one provider.
+
+    There is one mark for each, set again and again by workers whose key is not refused.
 
     Attributes:
+        route: the provider.
         lanes: returns those this worker consumes now.
     """
 
     data: redis.asyncio.Redis
     keys: Keys
+    route: str
     lanes: Callable[[], Sequence[Lane]]
 
     async def mark(self) -> None:
         """Tell that this worker serves its lanes; raises what redis raises."""
         for lane in self.lanes():
-            await self.data.set(self.keys.served(lane), "1", px=MARK_MS)
+            await self.data.set(self.keys.served(self.route, lane), "1", px=MARK_MS)
 
     async def ages(self) -> dict[Lane, float]:
         """Return seconds since each of the lanes was last served, without end for one that never was."""
-        left = {lane: await self.data.pttl(self.keys.served(lane)) for lane in self.lanes()}
+        left = {lane: await self.data.pttl(self.keys.served(self.route, lane)) for lane in self.lanes()}
         return {lane: (MARK_MS - ms) / 1000 if ms >= 0 else math.inf for lane, ms in left.items()}
 
 
 class Access:
-    """Tries the key, and holds back the fetching of jobs while it is refused.
+    """Tries the key for one provider, and holds back the jobs that need it while it is refused.
 
     Belongs to one event loop.
 
@@ -87,14 +128,15 @@ class Access:
         refusal: how the provider refused the key; None while it does not.
     """
 
-    def __init__(self, provider: Prover, route: Route, served: Served, patience: float, slots: Slots = SLOTS) -> None:
+    def __init__(self, provider: Prover, route: Route, served: Served, patience: float, doors: Doors) -> None:
         self.refusal: ProviderError | None = None
         self._provider = provider
         self._route = route
         self._served = served
         self._patience = patience
-        self._slots = slots
-        self._since = 0.0
+        self._doors = doors
+        doors.add(route.name)
+        self._since = self._put_off_until = 0.0
         self._tried_at = -BELIEVED
         self._last: Verdict = "unknown"
         self._trying = asyncio.Lock()
@@ -131,6 +173,19 @@ class Access:
         self._fetch_only(forlorn)
         served = lane not in forlorn
         return ProviderError(refusal.code, refusal.message, refusal.status, retryable=served, doubts_key=True)
+
+    def pause(self, lane: Lane) -> float:
+        """Return for how many seconds nobody is to take a flight that is handed back.
+
+        Where this worker goes on fetching jobs of the lane, it would be the first to take it again; else for none.
+        The more wait, the longer.
+        """
+        if not self._doors.is_open(lane):
+            return 0.0
+        now = time.monotonic()
+        spaced = max(now + LOOK, self._put_off_until + SPACING)
+        self._put_off_until = min(spaced, now + LONGEST_TRIAL)
+        return self._put_off_until - now
 
     async def run(self) -> None:
         """Tell that the lanes are served, or try a refused key again, until cancelled."""
@@ -182,29 +237,26 @@ class Access:
         if self.refusal is None:
             self._since = time.monotonic()
             log.error(
-                "access.refused route=%s code=%s status=%s error=%s; this worker takes no jobs until its key is "
-                "accepted, which it tries again and again: set GENQUEUE_GEMINI_API_KEY to a key in force and restart "
-                "it, or put the key right at the provider",
+                "access.refused route=%s code=%s status=%s error=%s; this worker takes no jobs of this provider until "
+                "its key is accepted, which it tries again and again: %s and restart it, or put it right at the "
+                "provider",
                 self._route.name,
                 error.code,
                 error.status,
                 error.message,
+                _ADVICE[self._route.kind],
             )
             self._fetch_only(frozenset())
         self.refusal = error
 
     def _taken(self) -> None:
         if self.refusal is not None:
-            log.warning("access.accepted route=%s; this worker takes jobs again", self._route.name)
+            log.warning("access.accepted route=%s; this worker takes its jobs again", self._route.name)
             self.refusal = None
         self._fetch_only(frozenset(LANES))
 
     def _fetch_only(self, lanes: frozenset[Lane]) -> None:
-        self._slots.closed = frozenset(LANES) - lanes
-        if lanes:
-            self._slots.held.discard(REASON)
-        else:
-            self._slots.held.add(REASON)
+        self._doors.fetch_only(self._route.name, lanes)
 
     async def _mark(self) -> None:
         try:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from genqueue.keys import Keys
     from genqueue.payload.blobs import BlobStore
     from genqueue_worker.attempt import Attempt
-    from genqueue_worker.providers.seam import Chunk, Provider, ProviderRequest, Route
+    from genqueue_worker.providers.seam import Chunk, ProviderRequest, Route, Source
 
 log = logging.getLogger("genqueue.cargo")
 
@@ -87,7 +87,7 @@ class Cargo:
         self._room = Room(limits.held)
 
     async def stream(
-        self, attempt: Attempt, request: ProviderRequest, provider: Provider, route: Route
+        self, attempt: Attempt, request: ProviderRequest, provider: Source, route: Route
     ) -> AsyncGenerator[Chunk, None]:
         """Yield the answer to a request some of whose inline data is in the blob store.
 
@@ -192,7 +192,7 @@ def plan(request: ProviderRequest, limit: int) -> tuple[list[Item], list[Item]]:
     return inside, files
 
 
-async def _discard(uris: list[str], provider: Provider, route: Route) -> None:
+async def _discard(uris: list[str], provider: Source, route: Route) -> None:
     for uri in uris:
         try:
             async with asyncio.timeout(DISCARD_PATIENCE):

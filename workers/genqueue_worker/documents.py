@@ -47,17 +47,28 @@ async def take_request(codec: Codec, attempt: Attempt) -> tuple[ProviderRequest,
     """
     stored, attempt.stored = attempt.stored or b"", b""
     try:
+        return await _opened(codec, stored)
+    except Unreadable as error:
+        advice = "give every worker the keys in use" if error.elsewhere else "it is a dead letter: replay or drop it"
+        log.warning("attempt.unreadable flight=%s error=%s; %s", attempt.flight, error, advice)
+        raise
+
+
+async def read_request(codec: Codec, stored: bytes) -> ProviderRequest:
+    """Return the request in a stored document; raises Unreadable."""
+    request, _ = await _opened(codec, stored)
+    return request
+
+
+async def _opened(codec: Codec, stored: bytes) -> tuple[ProviderRequest, bool]:
+    try:
         if len(stored) < LARGE and stored[:1] == b"{":
             return _read(codec, stored)
         return await asyncio.to_thread(_read, codec, stored)
     except PayloadUnreadable as error:
-        log.warning("attempt.unreadable flight=%s error=%s; give every worker the keys in use", attempt.flight, error)
         raise Unreadable(str(error), elsewhere=True) from error
     except (ProviderError, RecursionError) as error:
         why = error.message if isinstance(error, ProviderError) else f"The stored request cannot be read: {error}"
-        log.warning(
-            "attempt.unreadable flight=%s error=%s; it is a dead letter: replay or drop it", attempt.flight, why
-        )
         raise Unreadable(why, elsewhere=False) from error
 
 

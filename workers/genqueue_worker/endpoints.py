@@ -36,10 +36,10 @@ class Page:
     content_type: str = "application/json"
 
 
-def judged(reasons: Sequence[str], word: str) -> Page:
-    """Return a page that says yes, or no and why."""
+def judged(reasons: Sequence[str], word: str, **further: object) -> Page:
+    """Return a page that says yes, or no and why, and what there is to know further."""
     status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-    return Page(status, json.dumps({word: not reasons, "reasons": list(reasons)}).encode() + b"\n")
+    return Page(status, json.dumps({word: not reasons, "reasons": list(reasons), **further}).encode() + b"\n")
 
 
 def metrics(text: bytes) -> Page:

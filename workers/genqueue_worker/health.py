@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from genqueue_worker.runtime import Runtime
     from genqueue_worker.slots import Slots
     from genqueue_worker.watchdog import Watchdog
+    from genqueue_worker.ways import Way
 
 #: Seconds for which the hub or the loop may not turn while the process still counts as alive, and as ready.
 ALIVE: Final = 30.0
@@ -51,12 +52,12 @@ class Health:
             return [*reasons, "starting: the data server or the provider has not been asked yet"]
         if not self.consuming.running and not self.consuming.stopping:
             reasons.append("not consuming: it is connecting to the broker")
-        reasons += self._servers(self.runtime)
-        if not (self.runtime.telemetry.answered or _is_warm(self.runtime)):
-            reasons.append("the provider has not answered with this key: see provider.warm_failed in the log")
-        if self.runtime.access is not None and self.runtime.access.refusal is not None:
-            reasons.append("the provider refuses this worker's key: see access.refused in the log")
+        reasons += self._servers(self.runtime) + self._providers()
         return [*reasons, *(f"held: {reason}" for reason in sorted(self.slots.held))]
+
+    def against_providers(self) -> dict[str, list[str]]:
+        """Return what is against each provider, by its name; nothing while it serves."""
+        return {} if self.runtime is None else {way.route.name: against_way(way) for way in self.runtime.ways}
 
     def _asleep(self, patience: float) -> list[str]:
         threads = {"loop": "the asyncio loop", "hub": "Celery's thread"}
@@ -72,6 +73,17 @@ class Health:
             if now - moment > self.lately
         ]
 
+    def _providers(self) -> list[str]:
+        """Return what is against every provider; empty while one of them serves: there is work to do."""
+        reasons = self.against_providers().values()
+        return [reason for way in reasons for reason in way] if all(reasons) else []
 
-def _is_warm(runtime: Runtime) -> bool:
-    return runtime.warmth is not None and runtime.warmth.warm
+
+def against_way(way: Way) -> list[str]:
+    """Return why a provider serves nothing; empty when it does."""
+    name, reasons = way.route.name, []
+    if not way.has_answered:
+        reasons.append(f"the provider {name} has not answered with this key: see provider.warm_failed in the log")
+    if way.refusal is not None:
+        reasons.append(f"the provider {name} refuses this worker's key: see access.refused in the log")
+    return reasons

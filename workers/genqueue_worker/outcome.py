@@ -81,7 +81,13 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Cut off by our own shutdown: available to others at once, and not a try."""
+    """Cut off by our own shutdown, or not for this worker: available to others, and not a try.
+
+    Attributes:
+        delay: for how many seconds nobody is to take it.
+    """
+
+    delay: float = 0.0
 
 
 Outcome = Succeeded | Failed | Retry | Refused | Cancelled | Interrupted
@@ -117,8 +123,8 @@ def settlement(outcome: Outcome, unsent: Unsent) -> Settlement | None:
             return Settlement(flight, token, "retry", first, entries, int(delay * 1000), detail=detail)
         case Cancelled():
             return Settlement(flight, token, "cancelled", first, entries)
-        case Interrupted():
-            return Settlement(flight, token, "interrupted", first, entries)
+        case Interrupted(delay):
+            return Settlement(flight, token, "interrupted", first, entries, int(delay * 1000))
         case Refused():
             return None
         case _:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from genqueue_worker.pool import TaskPool
     from genqueue_worker.runtime import Runtime
     from genqueue_worker.settings import WorkerSettings
+    from genqueue_worker.ways import Way
 
 #: Seconds a worker that was told to end may take beyond its drain and the cleanup after it.
 SLACK: Final = 5.0
@@ -116,7 +117,7 @@ class Oversight:
         return judged(self._health.against_life(), "alive")
 
     def _readyz(self) -> Page:
-        return judged(self._health.against_readiness(), "ready")
+        return judged(self._health.against_readiness(), "ready", providers=self._health.against_providers())
 
     def _metrics(self) -> Page:
         with self._measuring:
@@ -129,12 +130,26 @@ class Oversight:
         show("genqueue_slots", SLOTS.limit or 0)
         show("genqueue_live_attempts", SLOTS.running)
         runtime = self._runtime
-        if runtime is not None and runtime.warmth is not None:
+        if runtime is not None:
             show("genqueue_leases_held", len(runtime.leases))
-            counters = runtime.warmth.counters()
-            show("genqueue_provider_connections", counters.connections, runtime.route.name)
-            show("genqueue_provider_streams", counters.live_streams, runtime.route.name)
+            for way in runtime.ways:
+                self._measure_way(way)
         self._sound()
+
+    def _measure_way(self, way: Way) -> None:
+        show, total, names = self.telemetry.show, self.telemetry.total, (way.route.kind, way.route.name)
+        counters = way.provider.counters(way.route)
+        for protocol in ("h2", "http/1.1"):
+            show("genqueue_provider_connections", counters.protocols.get(protocol, 0), *names, protocol)
+        show("genqueue_provider_streams", counters.live_streams, *names)
+        show("genqueue_provider_serves", not health.against_way(way), way.route.name)
+        for protocol in ("h2", "http/1.1", "failed"):
+            total("genqueue_provider_handshakes_total", counters.handshakes.get(protocol, 0), *names, protocol)
+        total("genqueue_provider_requests_total", counters.requests - counters.reused, *names, "new")
+        total("genqueue_provider_requests_total", counters.reused, *names, "reused")
+        total("genqueue_provider_resent_total", counters.resent, *names)
+        for cause in ("goodbye", "lost", "idle"):
+            total("genqueue_provider_connections_ended_total", counters.ended.get(cause, 0), *names, cause)
 
     def _sound(self) -> None:
         lanes = self._soundings.read()

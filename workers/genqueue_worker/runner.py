@@ -1,4 +1,4 @@
-"""The run path of one message: claim, generate, settle, report."""
+"""The run path of one message: claim, route, generate, settle, report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from genqueue.ledger import Claim, Claimed, Publication, Refusal, Settled, Settl
 from genqueue_worker import cancellation, trace
 from genqueue_worker.attempt import Attempt, Clock, new_token
 from genqueue_worker.cancellation import CLEANUP_GRACE, through
-from genqueue_worker.documents import Unreadable, sealed
+from genqueue_worker.documents import Unreadable, read_request, sealed
+from genqueue_worker.errand import Errand, routed
 from genqueue_worker.generation import generate
 from genqueue_worker.outage import is_passing
 from genqueue_worker.outcome import (
@@ -58,6 +59,9 @@ REFUSED_PATIENCE: Final = 60.0
 #: What the ledger makes of a flight that is handed back.
 HANDED_BACK: Final = "queued"
 
+#: What it may make of one that is handed back by a worker which would be the first to take it again.
+PUT_OFF: Final = frozenset({HANDED_BACK, "waiting"})
+
 #: Code of a stored request that cannot be opened or decoded.
 UNREADABLE: Final = "payload_unreadable"
 
@@ -76,9 +80,8 @@ async def run(runtime: Runtime, flight: str, stamp: int) -> str:
 
 
 async def suspected(runtime: Runtime, solo: Solo, flight: str, stamp: int) -> str:
-    """Run a flight in a process of its own; end it here, unasked, while the provider refuses this worker's key."""
-    access = runtime.access
-    if access is not None and access.refusal is not None:
+    """Run a flight in a process of its own; end it here, unasked, while its provider refuses this worker's key."""
+    if await is_refused(runtime, flight):
         claimed = await claim(runtime, flight, stamp, alone=True)
         return claimed.reason if isinstance(claimed, Refusal) else await carried(runtime, claimed, unasked)
 
@@ -89,9 +92,21 @@ async def suspected(runtime: Runtime, solo: Solo, flight: str, stamp: int) -> st
         return await carried(runtime, claimed)
 
     outcome = await solo.run(flight, stamp, settled)
-    if outcome == HANDED_BACK and access is not None:
-        await access.try_key()  # nobody had told it to: the key may be refused, which is seen there alone
+    if outcome in PUT_OFF:
+        for way in runtime.ways:  # nobody had told it to: a key may be refused, which is seen there alone
+            await way.access.try_key()
     return outcome
+
+
+async def is_refused(runtime: Runtime, flight: str) -> bool:
+    """Return whether a flight's provider is known to refuse this worker's key."""
+    if all(way.refusal is None for way in runtime.ways):
+        return False
+    try:
+        request = await read_request(runtime.codec, await runtime.streams.request(flight))
+        return runtime.ways.chain(request.model)[0].way.refusal is not None
+    except (Unreadable, ProviderError, RedisError, OSError):
+        return False  # its attempt says why
 
 
 async def carried(runtime: Runtime, attempt: Attempt, work: Work | None = None) -> str:
@@ -151,41 +166,56 @@ async def concluded(
 
 
 async def attempted(runtime: Runtime, attempt: Attempt, clock: Clock) -> Outcome:
-    """Generate, unless the provider refuses this worker's key; return what the answer or its error comes to."""
+    """Route and generate, unless the provider refuses this worker's key; return what the answer or its error is."""
     facts = attempt.facts
     try:
-        return await bar(runtime, attempt) or await generate(runtime, attempt, clock)
+        errand = await routed(runtime, attempt)
+        return await bar(attempt, errand) or await asked(runtime, attempt, clock, errand)
     except Unreadable as error:
         return unreadable(error, facts, runtime.chance)
     except ProviderError as error:
-        if error.doubts_key and not clock.ttft:
-            return await refused_key(runtime, error, facts)
         return judge(error, facts, runtime.chance)
+
+
+async def asked(runtime: Runtime, attempt: Attempt, clock: Clock, errand: Errand) -> Outcome:
+    """Generate; what is refused may be the key, not the request."""
+    try:
+        return await generate(runtime, attempt, clock, errand)
+    except ProviderError as error:
+        if not error.doubts_key or clock.ttft:
+            raise
+        return await refused_key(attempt, errand, error, runtime.chance)
 
 
 async def unasked(runtime: Runtime, attempt: Attempt, _: Clock) -> Outcome:
     """Return what an attempt ends with that the key does not allow, and that may not run in this process either."""
-    return await bar(runtime, attempt) or Interrupted()
+    try:
+        return await bar(attempt, await routed(runtime, attempt)) or Interrupted()
+    except (Unreadable, ProviderError):
+        return Interrupted()
 
 
-async def bar(runtime: Runtime, attempt: Attempt) -> Outcome | None:
+async def bar(attempt: Attempt, errand: Errand) -> Outcome | None:
     """Return what an attempt ends with while the provider refuses this worker's key; None while it does not."""
-    barred = await runtime.access.bar(attempt.lane) if runtime.access is not None else None
+    access = errand.chain[0].way.access
+    barred = await access.bar(attempt.lane)
     if barred is None:
         return None
-    return Interrupted() if barred.retryable else Failed(barred.code, barred.message, retryable=True)
+    if barred.retryable:
+        return Interrupted(access.pause(attempt.lane))
+    return Failed(barred.code, barred.message, retryable=True)
 
 
-async def refused_key(runtime: Runtime, error: ProviderError, facts: Claimed) -> Outcome:
+async def refused_key(attempt: Attempt, errand: Errand, error: ProviderError, chance: random.Random) -> Outcome:
     """Return the outcome of a refusal that may be the key's: then the flight is for others, and it was no try."""
-    verdict = await runtime.access.doubt(error) if runtime.access is not None else "unknown"
-    match verdict:
+    access, facts = errand.chain[0].way.access, attempt.facts
+    match await access.doubt(error):
         case "refused":
-            return Interrupted()
+            return Interrupted(access.pause(attempt.lane))
         case "taken":
-            return judge(error, facts, runtime.chance)
+            return judge(error, facts, chance)
         case _:
-            return Retry(error.code, error.message, back_off(facts.tries, error.retry_after, runtime.chance))
+            return Retry(error.code, error.message, back_off(facts.tries, error.retry_after, chance))
 
 
 def judge(error: ProviderError, facts: Claimed, chance: random.Random) -> Outcome:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio
@@ -16,10 +17,9 @@ from redis.backoff import NoBackoff
 
 from genqueue.connections import AsyncConnection, Sending, connection_options
 from genqueue.dispatch import make_dispatcher
-from genqueue.errors import SettingsError
 from genqueue.patience import Patience, persist
 from genqueue.payload.codec import PLAIN
-from genqueue_worker.access import Access, Served
+from genqueue_worker.access import Access, Doors, Served
 from genqueue_worker.admission import Admission
 from genqueue_worker.cargo import Cargo, Limits
 from genqueue_worker.completions.delivery import Deliverer
@@ -27,19 +27,24 @@ from genqueue_worker.completions.tellers import tellers
 from genqueue_worker.courier import Courier
 from genqueue_worker.leases import Leases
 from genqueue_worker.membership import stay
-from genqueue_worker.memory import return_large_blocks
+from genqueue_worker.memory import collect_seldom, return_large_blocks
+from genqueue_worker.model_file import read_table
 from genqueue_worker.outage import Outage
+from genqueue_worker.packing import Packing
+from genqueue_worker.providers.connection_options import ConnectionOptions
 from genqueue_worker.providers.connections import PoolOptions
 from genqueue_worker.providers.gemini import GeminiOptions, GeminiProvider
-from genqueue_worker.providers.http2 import ConnectionOptions
-from genqueue_worker.providers.seam import Route
-from genqueue_worker.settings import GEMINI, NO_KEY, STREAMS_PER_CONNECTION, process_name
+from genqueue_worker.providers.openai import OpenAIProvider
+from genqueue_worker.routes import make_routes
+from genqueue_worker.settings import STREAMS_PER_CONNECTION, process_name
 from genqueue_worker.shown import Streams
+from genqueue_worker.slots import SLOTS
 from genqueue_worker.solo import Process, Solo
 from genqueue_worker.stalls import Stalls
 from genqueue_worker.sweeper import Servers, Sweeper
 from genqueue_worker.telemetry import Telemetry
 from genqueue_worker.warmth import Warmth
+from genqueue_worker.ways import Way, Ways
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
     from genqueue.keys import Keys
     from genqueue.lanes import Lane
     from genqueue.payload.codec import Codec
-    from genqueue_worker.providers.seam import Provider
+    from genqueue_worker.providers.seam import Kind, Provider
     from genqueue_worker.settings import WorkerSettings
 
 log = logging.getLogger("genqueue.runtime")
@@ -69,15 +74,14 @@ class Runtime:
     Attributes:
         keys: spells the deployment's keys.
         inbox: channel on which this process hears that a flight was taken from it.
+        ways: to the models, by what jobs say.
         admission: admits jobs that come as Celery messages.
         cargo: fetches inline data from the blob store.
         solo: runs suspects in processes of their own; None in such a process, which runs one flight, alone.
         streams: what flights have shown so far.
-        access: whether the provider takes the key.
-        stalls: how long the provider may be silent.
+        stalls: how long a provider may be silent.
         codec: opens what is stored, and seals it.
         telemetry: counts what becomes of attempts and flights.
-        warmth: whether the provider has answered; None where one flight runs alone.
     """
 
     keys: Keys
@@ -85,17 +89,14 @@ class Runtime:
     leases: Leases
     courier: Courier
     sweeper: Sweeper
-    provider: Provider
-    route: Route
+    ways: Ways
     admission: Admission
     cargo: Cargo
     streams: Streams
     solo: Solo | None = None
-    access: Access | None = None
     stalls: Stalls = field(default_factory=Stalls)
     codec: Codec = PLAIN
     telemetry: Telemetry = field(default_factory=Telemetry)
-    warmth: Warmth | None = None
     chance: random.Random = field(default_factory=random.SystemRandom)
     away: Outage = field(
         default_factory=lambda: Outage(
@@ -108,27 +109,58 @@ def connect(url: str, settings: WorkerSettings) -> redis.asyncio.Redis:
     """Return a client with a bounded pool, on which nothing is retried behind our back."""
     options: dict[str, Any] = {**connection_options(settings), "socket_timeout": 5.0}
     plain: Any = dict(redis.asyncio.connection.parse_url(url)).get("connection_class", redis.asyncio.Connection)
-    options["connection_class"] = type(f"Sending{plain.__name__}", (Sending, plain), {})
+    options["connection_class"] = type(f"Sending{plain.__name__}", (Sending, Packing, plain), {})
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url, max_connections=CONNECTIONS, timeout=10, retry=Retry(NoBackoff(), 0), **options
     )
     return redis.asyncio.Redis.from_pool(pool)
 
 
-def make_provider(settings: WorkerSettings) -> tuple[GeminiProvider, Route]:
-    """Return the provider and the route to it."""
+def make_providers(settings: WorkerSettings) -> dict[Kind, Provider]:
+    """Return a provider for each kind; none of them has connected yet."""
     connection = ConnectionOptions(
         connect_timeout=settings.provider_connect_timeout,
         # What a token is waited for is cut by `stalls`, which says more; this comes after it.
         read_timeout=max(settings.read_timeout, settings.stalls.longest + READ_MARGIN),
+        transport=settings.transport,
     )
-    pool = PoolOptions(connection, STREAMS_PER_CONNECTION, max_connections=settings.max_connections)
-    key = settings.gemini_api_key.get_secret_value() if settings.gemini_api_key else ""
-    if not key and settings.gemini_base_url == GEMINI:
-        raise SettingsError(["GENQUEUE_GEMINI_API_KEY: not set, expected the key of the Gemini Developer API"])
-    ca_file = str(settings.gemini_ca_file) if settings.gemini_ca_file else None
-    route = Route("gemini", settings.gemini_base_url, key or NO_KEY, ca_file, settings.gemini_region)
-    return GeminiProvider(GeminiOptions(pool=pool)), route
+    pool = PoolOptions(
+        connection,
+        STREAMS_PER_CONNECTION,
+        settings.warm_connections,
+        settings.max_connections,
+        kept_connections=settings.kept_connections,
+        idle_expiry=settings.idle_expiry,
+        total_timeout=settings.total_timeout,
+    )
+    google = GeminiProvider(GeminiOptions(pool=pool))
+    return {"gemini": google, "vertex": google, "openai": OpenAIProvider(pool)}
+
+
+@asynccontextmanager
+async def open_ways(settings: WorkerSettings, marks: Callable[[str], Served], *, alone: bool) -> AsyncIterator[Ways]:
+    """Give the ways to the models while the block runs; afterwards all of their connections are closed.
+
+    Args:
+        settings: the worker's.
+        marks: makes the marks of the lanes served with a provider.
+        alone: whether one flight runs in this process, for which no connection is opened in advance.
+
+    Raises:
+        SettingsError: no provider is configured, or the model table is wrong.
+    """
+    routes = make_routes(settings)
+    table = read_table(settings.models_file, routes)
+    providers, doors = make_providers(settings), Doors(SLOTS)
+    async with AsyncExitStack() as closing:
+        for provider in {id(provider): provider for provider in providers.values()}.values():
+            await closing.enter_async_context(aclosing(provider))
+        ways: dict[Kind, Way] = {}
+        for kind, route in routes.items():
+            provider = providers[kind]
+            access = Access(provider, route, marks(route.name), settings.key_patience, doors)
+            ways[kind] = Way(provider, route, access, None if alone else Warmth(provider, route))
+        yield Ways(table, ways)
 
 
 @asynccontextmanager
@@ -138,7 +170,7 @@ async def running(
     lanes: Callable[[], Sequence[Lane]] | None,
     nursery: Process | None = None,
 ) -> AsyncIterator[Runtime]:
-    """Connect, warm the provider's connections, and do the process's background work while the block runs.
+    """Connect, warm the providers' connections, and do the process's background work while the block runs.
 
     Args:
         settings: the worker's.
@@ -148,16 +180,16 @@ async def running(
         nursery: forks for suspects; see `Solo`.
     """
     return_large_blocks()
-    provider, route = make_provider(settings)
+    collect_seldom()
+    alone = lanes is None
     async with (
         joined(settings) as front,
         connect(settings.data_url, settings) as data,
         connect(settings.broker, settings) as broker,
-        provider,
+        open_ways(settings, partial(Served, data, front.keys, lanes=lanes or tuple), alone=alone) as ways,
     ):
         keys = front.keys
         courier = Courier(data, keys)
-        alone = lanes is None
         servers = Servers(data, broker, courier)
         runtime = Runtime(
             keys,
@@ -165,17 +197,14 @@ async def running(
             Leases(data, courier, keys, settings.lease_ms),
             courier,
             Sweeper(servers, keys, make_dispatcher(settings.broker), settings, telemetry),
-            provider,
-            route,
+            ways,
             Admission(front),
             Cargo(front.blobs, data, keys, Limits(settings.gemini_inline_bytes, settings.blob_memory)),
             Streams(data, keys, front.codec),
             solo=None if alone else Solo(settings, telemetry, nursery),
-            access=Access(provider, route, Served(data, keys, lanes or tuple), settings.key_patience),
             stalls=settings.stalls,
             codec=front.codec,
             telemetry=telemetry,
-            warmth=None if alone else Warmth(provider, route),
         )
         async with asyncio.TaskGroup() as background:
             work = [courier.run(), runtime.leases.renew(), runtime.leases.listen(runtime.inbox)]
@@ -192,18 +221,18 @@ async def on_duty(
     runtime: Runtime, front: AsyncConnection, servers: Servers, settings: WorkerSettings
 ) -> AsyncIterator[None]:
     """Do what is a worker's, not a single flight's, while the block runs; its suspects end behind it."""
-    solo, warmth, access = runtime.solo, runtime.warmth, runtime.access
-    assert solo is not None and warmth is not None and access is not None  # noqa: S101, PT018 - as it was made
+    solo = runtime.solo
+    assert solo is not None  # noqa: S101 - as it was made
     async with (
         tellers(settings, front.keys, front.codec) as told_by,
         asyncio.TaskGroup() as background,
     ):
         deliverer = Deliverer(servers.data, runtime.courier, front.keys, told_by)
         tasks = [background.create_task(one) for one in (stay(front), runtime.sweeper.run(), deliverer.run())]
-        if not await warmth.warm_up():
-            await access.try_key()
-        tasks += [background.create_task(access.run()), background.create_task(warmth.run())]
-        log.info("worker.ready name=%s endpoint=%s", process_name(settings), runtime.route.base_url)
+        await asyncio.gather(*(way.prepare() for way in runtime.ways))
+        tasks += [background.create_task(chore) for way in runtime.ways for chore in way.chores()]
+        endpoints = ",".join(way.route.base_url for way in runtime.ways)
+        log.info("worker.ready name=%s endpoint=%s", process_name(settings), endpoints)
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ import secrets
 import socket
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
@@ -34,6 +34,9 @@ WHSEC_BYTES = range(24, 65)
 #: Where the Gemini Developer API is.
 GEMINI = "https://generativelanguage.googleapis.com"
 
+#: Where OpenAI's API is.
+OPENAI = "https://api.openai.com/v1"
+
 #: Key sent where none is set: a proxy may bring its own, and any other endpoint says what is missing.
 NO_KEY = "no-api-key-set"
 
@@ -45,8 +48,24 @@ Lease = Annotated[float, Field(ge=2, le=3600, allow_inf_nan=False)]
 STREAMS_PER_CONNECTION = 90
 
 
+#: A region as providers name theirs.
+Region = Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+#: Whose HTTP/2 it is.
+Transport = Literal["h2", "httpcore"]
+
 #: Seconds, or a list by model and lane.
 Silence = Annotated[str, Field(coerce_numbers_to_str=True)]
+
+#: Settings that name a file, and what it is.
+_FILES = {
+    "gemini_ca_file": "PEM",
+    "vertex_ca_file": "PEM",
+    "openai_ca_file": "PEM",
+    "webhook_ca_file": "PEM",
+    "vertex_credentials": "JSON",
+    "models_file": "TOML",
+}
 
 #: What holds where nothing is set.
 _STALLS = Stalls()
@@ -60,6 +79,16 @@ class WorkerSettings(Settings):
         gemini_base_url: where that API is.
         gemini_region: region in which that API works on requests, for jobs with a residency; Google's own says none.
         gemini_ca_file: PEM file with a certificate authority to trust besides the system's.
+        vertex_project: Google Cloud project by which Vertex AI is asked.
+        vertex_location: a region such as europe-west4, in which requests are then worked on, or "global".
+        vertex_base_url: where Vertex AI is; Google's own for the location when None.
+        vertex_credentials: JSON key file of a service account; Application Default Credentials when None.
+        vertex_ca_file: PEM file with a certificate authority to trust there besides the system's.
+        openai_api_key: key of OpenAI's API, or of another that speaks as it does; `OPENAI_API_KEY` is read too.
+        openai_base_url: where that API is; `OPENAI_BASE_URL` is read too.
+        openai_region: region in which that API works on requests, for jobs with a residency.
+        openai_ca_file: PEM file with a certificate authority to trust there besides the system's.
+        models_file: TOML file that says which provider serves a model, what aliases mean, and fallbacks.
         key_patience: how long jobs wait while the provider refuses the key of every worker that takes their lane;
             then they fail.
         slots: generations at once.
@@ -74,7 +103,16 @@ class WorkerSettings(Settings):
             30,high=10,gemini-2.5-pro=120,gemini-2.5-pro/high=60, of which the most specific counts.
         token_timeout: how long it may be silent between two tokens, spelled likewise.
         read_timeout, provider_connect_timeout: patience with the provider, for all but tokens and at connect.
-        max_connections: HTTP/2 connections to the provider.
+        total_timeout: longest a request to a provider may take in all, to its answer's end; None for as long as tokens
+            come.
+        transport: whose HTTP/2 carries requests to providers: our own on h2, or httpcore's, which see less of how
+            connections end.
+        max_connections: most connections to a provider.
+        warm_connections: of these, how many are opened at the start, and are there under load.
+        kept_connections: how many stay open without a request; pings keep them alive.
+        idle_expiry: after how long without a request the others are closed.
+        openai_http: what is spoken to the OpenAI-compatible API: any (HTTP/2 where it is offered, else HTTP/1.1, as
+            over plain http) or h2 (HTTP/2 or an error, over plain http too). To Google it is HTTP/2 or an error.
         webhook_secrets: what webhooks are signed with, as whsec_<base64>; several, comma-separated, while they are
             rotated. Without any, webhooks wait.
         webhook_networks: addresses webhooks may go to though they are not public, comma-separated as 10.0.0.0/8; by
@@ -98,8 +136,22 @@ class WorkerSettings(Settings):
         SecretStr | None, Field(validation_alias=AliasChoices("GENQUEUE_GEMINI_API_KEY", "GEMINI_API_KEY"))
     ] = None
     gemini_base_url: str = GEMINI
-    gemini_region: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = None
+    gemini_region: Region = None
     gemini_ca_file: Path | None = None
+    vertex_project: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9.:-]{0,99}$")] = None
+    vertex_location: Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+[0-9]+)?$")] = "global"
+    vertex_base_url: str | None = None
+    vertex_credentials: Path | None = None
+    vertex_ca_file: Path | None = None
+    openai_api_key: Annotated[
+        SecretStr | None, Field(validation_alias=AliasChoices("GENQUEUE_OPENAI_API_KEY", "OPENAI_API_KEY"))
+    ] = None
+    openai_base_url: Annotated[
+        str, Field(validation_alias=AliasChoices("GENQUEUE_OPENAI_BASE_URL", "OPENAI_BASE_URL"))
+    ] = OPENAI
+    openai_region: Region = None
+    openai_ca_file: Path | None = None
+    models_file: Path | None = None
     key_patience: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30.0
     slots: Annotated[int, Field(ge=1, le=10_000)] = 100
     lanes: str = ",".join(LANES)
@@ -114,7 +166,13 @@ class WorkerSettings(Settings):
     token_timeout: Silence = f"{_STALLS.token.general:g}"
     read_timeout: Seconds = 60.0
     provider_connect_timeout: Seconds = 10.0
-    max_connections: Annotated[Count, Field(validate_default=True)] = 8
+    total_timeout: Seconds | None = None
+    transport: Transport = "h2"
+    max_connections: Annotated[Count, Field(validate_default=True)] = 10
+    warm_connections: Count = 2
+    kept_connections: Annotated[int, Field(ge=0, le=1000)] = 5
+    idle_expiry: Seconds = 300.0
+    openai_http: Literal["any", "h2"] = "any"
     webhook_secrets: SecretStr | None = None
     webhook_networks: str = ""
     webhook_ca_file: Path | None = None
@@ -135,15 +193,10 @@ class WorkerSettings(Settings):
             raise ValueError("expected a redis:// or rediss:// URL")
         return value
 
-    @field_validator("gemini_base_url")
+    @field_validator("gemini_base_url", "vertex_base_url", "openai_base_url")
     @classmethod
-    def _endpoint(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
-        except ValueError:
-            usable = False
-        if not usable or parts.query or parts.fragment:
+    def _endpoint(cls, value: str | None) -> str | None:
+        if value is not None and not _is_endpoint(value):
             raise ValueError(f"expected a URL such as {GEMINI}")
         return value
 
@@ -167,11 +220,11 @@ class WorkerSettings(Settings):
             raise ValueError("expected a URL such as redis://host:6379/0")
         return value
 
-    @field_validator("gemini_ca_file", "webhook_ca_file")
+    @field_validator(*_FILES)
     @classmethod
-    def _readable(cls, value: Path | None) -> Path | None:
+    def _readable(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
-            raise ValueError("expected a readable PEM file")
+            raise ValueError(f"expected a readable {_FILES[info.field_name or '']} file")
         return value
 
     @field_validator("first_token_timeout", "token_timeout")
@@ -224,6 +277,15 @@ class WorkerSettings(Settings):
     def lease_ms(self) -> dict[Lane, int]:
         """Length of a lease by lane, in ms."""
         return {lane: int((self.lease_high if lane == "high" else self.lease_other) * 1000) for lane in LANES}
+
+
+def _is_endpoint(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    return bool(usable) and not parts.query and not parts.fragment
 
 
 def parse_webhook_secrets(text: str) -> tuple[bytes, ...]:

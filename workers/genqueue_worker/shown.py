@@ -85,6 +85,11 @@ class Streams:
         text = "".join(texts)
         return Shown(text, max(continued, 1)) if text else NOTHING
 
+    async def request(self, flight: str) -> bytes:
+        """Return what a flight asks for, as it is stored; empty without such a flight. Raises what redis raises."""
+        found: Any = await self.data.hget(self.keys.flight(flight), "request")
+        return found or b""
+
     async def _page(self, flight: str, after: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
         give_up = time.monotonic() + PATIENCE
         while True:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
 
     from genqueue_worker.attempt import Attempt
-    from genqueue_worker.providers.seam import Chunk, Provider, ProviderRequest, Route
+    from genqueue_worker.providers.seam import Chunk, ProviderRequest, Route, Source
 
 #: Seconds between two looks at what is the limit now: a join may have raised the lane.
 LOOK: Final = 1.0
@@ -104,7 +104,7 @@ class Heard:
     that somebody is there: the wait begins anew.
     """
 
-    def __init__(self, provider: Provider, stalls: Stalls, attempt: Attempt) -> None:
+    def __init__(self, provider: Source, stalls: Stalls, attempt: Attempt) -> None:
         self._provider = provider
         self._stalls = stalls
         self._attempt = attempt

@@ -31,7 +31,7 @@ def register(app: Celery, current: Callable[[], Runtime]) -> None:
         """Admit a job; takes the arguments of `Client.submit`."""
         return await current().admission.admit(self.request, args, kwargs)
 
-    app.task(generate, name=TASK, bind=True, base=AsyncTask)
+    app.task(generate, name=TASK, bind=True, base=AsyncTask, Strategy="genqueue_worker.strategy:quiet", quiet=True)
     app.task(
         submit,
         name=SUBMIT_TASK,

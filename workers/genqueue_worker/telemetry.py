@@ -67,6 +67,11 @@ _SERVERS: Final[Mapping[str, tuple[str, ...]]] = {"server": ("data", "broker")}
 _CAUSES: Final[Mapping[str, tuple[str, ...]]] = {"cause": ("attempt", "lost")}
 _RESTARTS: Final[Mapping[str, tuple[str, ...]]] = {"cause": ("connection", "watchdog")}
 
+_PROTOCOLS: Final[Mapping[str, tuple[str, ...]]] = {"protocol": ("h2", "http/1.1")}
+
+#: What names a pool of connections.
+_WAY: Final = ("provider", "route")
+
 #: Every metric of genqueue's own, in the order of the page.
 METRICS: Final = (
     Metric(
@@ -97,6 +102,10 @@ METRICS: Final = (
         "Messages that the broker lost and this worker's sweeps published again.", values=_LANES,
     ),
     Metric(
+        "genqueue_fallbacks_total", "counter", ("model", "fallback"),
+        "Times a model was overloaded or retired, and another of its [fallbacks] was asked.",
+    ),
+    Metric(
         "genqueue_ttft_seconds", "histogram", ("lane",),
         "From the claim to the first token (TTFT), of attempts that got one.", _SECONDS, _LANES,
     ),
@@ -119,8 +128,33 @@ METRICS: Final = (
     Metric("genqueue_slots", "gauge", (), "Tasks that may run here at once."),
     Metric("genqueue_live_attempts", "gauge", (), "Tasks that run here now."),
     Metric("genqueue_leases_held", "gauge", (), "Leases this worker renews."),
-    Metric("genqueue_provider_connections", "gauge", ("route",), "Open HTTP/2 connections to the provider."),
-    Metric("genqueue_provider_streams", "gauge", ("route",), "Live streams on them."),
+    Metric(
+        "genqueue_provider_connections", "gauge", (*_WAY, "protocol"),
+        "Open connections to the provider that take requests, by what was negotiated.", values=_PROTOCOLS,
+    ),
+    Metric("genqueue_provider_streams", "gauge", _WAY, "Live streams to the provider."),
+    Metric(
+        "genqueue_provider_handshakes_total", "counter", (*_WAY, "protocol"),
+        "Connections that were opened to the provider, by what was negotiated; failed: those that came to nothing.",
+        values={"protocol": (*_PROTOCOLS["protocol"], "failed")},
+    ),
+    Metric(
+        "genqueue_provider_requests_total", "counter", (*_WAY, "connection"),
+        "Requests sent to the provider, the first ones of a connection and those that reused it.",
+        values={"connection": ("new", "reused")},
+    ),
+    Metric(
+        "genqueue_provider_resent_total", "counter", _WAY,
+        "Requests that were sent again because the provider had done nothing about them; no tries.",
+    ),
+    Metric(
+        "genqueue_provider_connections_ended_total", "counter", (*_WAY, "cause"),
+        "Connections that ended: the provider said goodbye (GOAWAY), they were lost, or idle and closed by the worker.",
+        values={"cause": ("goodbye", "lost", "idle")},
+    ),
+    Metric(
+        "genqueue_provider_serves", "gauge", ("route",), "1 while the provider has answered and takes the key, else 0.",
+    ),
     Metric("genqueue_sweeps_total", "counter", (), "Looks at every partition that came to their end."),
     Metric(
         "genqueue_outages_total", "counter", ("server",),
@@ -141,13 +175,11 @@ class Telemetry:
     """Counts what the attempts and sweeps of one process did; safe from any thread.
 
     Attributes:
-        answered: whether any attempt has got a token from the provider.
         ended: what the last attempt came to, one of OUTCOMES; None before one did.
         dead: whether that made a dead letter.
     """
 
     def __init__(self) -> None:
-        self.answered = False
         self.ended: str | None = None
         self.dead = False
         disable_created_metrics()  # type: ignore[no-untyped-call] # a further series for each, of use to nobody
@@ -156,6 +188,7 @@ class Telemetry:
         PlatformCollector(registry=self._registry)
         self._made = {metric.name: _make(metric, self._registry) for metric in METRICS}
         self._codes: set[str] = set()
+        self._totals: dict[tuple[str, ...], int] = {}
         build = (version("genqueue"), version("celery"), platform.python_version())
         self._of("genqueue_build_info", *build).set(1)
 
@@ -187,7 +220,6 @@ class Telemetry:
         if first:
             self._of("genqueue_queue_wait_seconds", lane).observe(timings["queued"])
         if clock.ttft:
-            self.answered = True
             self._of("genqueue_ttft_seconds", lane).observe(clock.ttft)
         if "succeeded" in {settled.status, settled.state}:
             self._of("genqueue_flight_seconds", lane).observe(timings["total"])
@@ -200,6 +232,10 @@ class Telemetry:
                 self._of("genqueue_dead_letters_total", "lost").inc()
             elif one.publication is not None and one.why in _SWEPT:
                 self._of(_SWEPT[one.why], _LANE_OF[one.publication.queue]).inc()
+
+    def fallback(self, model: str, fallback: str) -> None:
+        """Count that a model was asked in the place of another."""
+        self._of("genqueue_fallbacks_total", model, fallback).inc()
 
     def revoked(self) -> None:
         """Count a flight that was ended because its task was revoked."""
@@ -216,6 +252,15 @@ class Telemetry:
     def show(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
         self._of(name, *labels).set(value)
+
+    def total(self, name: str, value: int, *labels: str) -> None:
+        """Bring a counter to a count that is kept elsewhere, and begins anew with whoever keeps it.
+
+        Not for two threads at once.
+        """
+        counted = self._totals.get((name, *labels), 0)
+        self._totals[name, *labels] = value
+        self._of(name, *labels).inc(value - counted if value >= counted else value)
 
     def hide(self, name: str) -> None:
         """Show a gauge with labels no more: nobody knows its values."""
@@ -255,10 +300,10 @@ def outcome_of(outcome: Outcome, settled: Settled | None) -> str:
     """
     if settled is None or settled.status not in {*_ENDS, "already"}:
         return "refused"
+    if isinstance(outcome, Interrupted) and settled.status in {"already", "waiting"}:
+        return "interrupted"
     if settled.status != "already":
         return _ENDS[settled.status]
-    if isinstance(outcome, Interrupted):
-        return "interrupted"
     if isinstance(outcome, Retry):
         return "failed" if settled.state == "failed" else "retry"
     return _ENDS.get(settled.state or "", "refused")

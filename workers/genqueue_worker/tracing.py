@@ -52,6 +52,10 @@ _STATE_OF = {
 }
 
 
+#: Names in a message that are no headers of its sender's own, as Celery has them.
+_EVERY_MESSAGE = frozenset({*Context.__dict__, "lang", "task", "argsrepr", "kwargsrepr", "compression"})
+
+
 class AsyncTask(Task):  # type: ignore[misc] # Celery ships no types
     """Task base that knows the run around it inside coroutines; give it to the app as `task_cls`."""
 
@@ -68,6 +72,14 @@ class AsyncTask(Task):  # type: ignore[misc] # Celery ships no types
         run = _running.get()
         with _current(run) if run is not None else nullcontext():
             return super().apply_async(*args, **options)
+
+
+class _Context(Context):  # type: ignore[misc] # Celery ships no types
+    """Celery's, which for each message finds out anew what every one of them has."""
+
+    def _get_custom_headers(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        found = {name: value for name, value in dict(*args, **kwargs).items() if name not in _EVERY_MESSAGE}
+        return found or None
 
 
 class Message(NamedTuple):
@@ -179,7 +191,7 @@ def _prepare(app: Celery, hostname: str, message: Message, why: Cancellation) ->
         "is_eager": False,
         **(embed or {}),
     }
-    context = Context(request, args=args, called_directly=False, kwargs=kwargs)
+    context = _Context(request, args=args, called_directly=False, kwargs=kwargs)
     return _Run(app.tasks[message.name], message.id, args, kwargs, context, why, started)
 
 
@@ -213,7 +225,8 @@ async def _body(app: Celery, run: _Run) -> Report:
 async def _call(run: _Run) -> Any:
     """Run the task's function: a coroutine here, anything else in a thread."""
     _hook_before_start(run)
-    function = run.task if run.custom("__call__") else run.task.run
+    # Not `run.custom`, which takes Celery's own patch of `Task.__call__` for one.
+    function = run.task.run if type(run.task).__call__ is Task.__call__ else run.task
     if inspect.iscoroutinefunction(run.task.run):
         return await function(*run.args, **run.kwargs)
     value = await _in_thread(run, function, *run.args, **run.kwargs)
@@ -331,6 +344,8 @@ async def _succeeded(app: Celery, run: _Run, value: Any) -> Report:
     runtime = run.runtime
     _hook(run, "on_success", value, run.id, run.args, run.kwargs)
     _as_current(run, signals.task_success.send, sender=run.task, result=value, runtime=runtime)
+    if getattr(run.task, "quiet", False):
+        return Report(0, text, runtime)
     celery_trace.info(
         celery_trace.LOG_SUCCESS,
         {

@@ -1,4 +1,4 @@
-"""Whether the provider has answered with the worker's key: asked at the start, and until it has."""
+"""Whether a provider has answered with the worker's key: asked at the start, and until it has."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from genqueue_worker.providers.connections import PoolCounters
-    from genqueue_worker.providers.gemini import GeminiProvider
-    from genqueue_worker.providers.seam import Route
+    from genqueue_worker.providers.seam import Provider, Route
 
 #: Seconds between two tries, and the most they grow to.
 FIRST: Final = 5.0
@@ -22,7 +21,7 @@ class Warmth:
         warm: whether they have.
     """
 
-    def __init__(self, provider: GeminiProvider, route: Route) -> None:
+    def __init__(self, provider: Provider, route: Route) -> None:
         self.warm = False
         self._provider = provider
         self._route = route

@@ -185,6 +185,8 @@ def summary(event: Event, stopwatch: Stopwatch) -> str:
         f"{usage.get('output_tokens', 0)} tokens",
         f"finish {fields.get('finish_reason', '')}",
     ]
+    if fields.get("fallback_from"):
+        parts.append(f"by {fields.get('model', '')} instead of {fields['fallback_from']}")
     if fields.get("continued", "0") != "0":
         parts.append("continued once" if fields["continued"] == "1" else f"continued {fields['continued']} times")
     return f"[{', '.join(parts)}]"

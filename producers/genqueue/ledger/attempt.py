@@ -97,7 +97,7 @@ class Settlement:
 
     Attributes:
         first: number of the first of `entries`, the attempt's last ones.
-        delay_ms: how long a retry waits.
+        delay_ms: how long a retry waits, or what is handed back.
         result: JSON of the folded answer.
         replay: entries from which the answer can be given again; None keeps it out of the cache.
         detail: fields of the terminal event.

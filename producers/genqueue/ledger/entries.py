@@ -34,11 +34,16 @@ def flat(entry: Entry) -> Iterable[Value]:
 
 
 def flat_entries(entries: Sequence[Entry]) -> Iterable[Value]:
-    """Yield how many entries there are, then for each how many values, and the values."""
-    yield len(entries)
+    """Return how many entries there are, then for each how many values, and the values."""
+    found: list[Value] = [len(entries)]
     for entry in entries:
-        yield 2 * len(entry)
-        yield from flat(entry)
+        found.append(2 * len(entry))
+        if next(iter(entry)) == "type":
+            for pair in entry.items():
+                found += pair
+        else:
+            found += flat(entry)
+    return found
 
 
 def first_slice(entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -48,7 +53,7 @@ def first_slice(entries: Sequence[Entry]) -> Sequence[Entry]:
     """
     size = 0
     for count, entry in enumerate(entries):
-        size += sum(len(value) for value in entry.values() if not isinstance(value, int))
+        size += sum([len(value) for value in entry.values() if not isinstance(value, int)])
         if count == SLICE_COUNT or (count and size > SLICE_SIZE):
             return entries[:count]
     return entries

@@ -2,7 +2,8 @@
 --
 -- KEYS: 1 slot prefix
 -- ARGV: 1 now in ms (0: the server's clock), 2 flight, 3 token,
---       4 outcome (succeeded, failed, cancelled, retry, interrupted), 5 delay of a retry in ms, 6 result ('' without),
+--       4 outcome (succeeded, failed, cancelled, retry, interrupted), 5 delay of a retry, or of what is handed back, in
+--       ms, 6 result ('' without),
 --       7 replay: JSON array of entries, each a flat array of field and value ('': not to be cached),
 --       8 number of fields and values of the terminal event, field, value...,
 --       then number of the first entry, count and entries as in append
@@ -53,6 +54,14 @@ local function cancel()
   return reply('cancelled')
 end
 
+-- Nobody works on it before a moment; then the sweep queues it.
+local function wait_until(moment, reason)
+  announce(flight, 'type', 'waiting', 'reason', reason, 'until', moment, 'code', said.code or '')
+  save(flight, 'state', 'waiting', 'until', moment)
+  look_at(flight, math.min(moment, first_deadline(flight)), now)
+  return reply('waiting')
+end
+
 local function retry()
   save(flight, 'tries', flight.tries + 1)
   note(flight, 'retry', said, now)
@@ -64,10 +73,7 @@ local function retry()
   local broken, dead = break_off(flight, said.code or 'retry', now)
   if broken then return failed(dead) end
   end_attempt(flight, 'retry')
-  announce(flight, 'type', 'waiting', 'reason', 'retry', 'until', moment, 'code', said.code or '')
-  save(flight, 'state', 'waiting', 'until', moment)
-  look_at(flight, math.min(moment, first_deadline(flight)), now)
-  return reply('waiting')
+  return wait_until(moment, 'retry')
 end
 
 local function hand_back()
@@ -75,6 +81,7 @@ local function hand_back()
   local broken, dead = break_off(flight, 'handed back', now)
   if broken then return failed(dead) end
   end_attempt(flight, 'interrupted')
+  if tonumber(ARGV[5]) > 0 then return wait_until(now + ARGV[5], 'interrupted') end
   publish_again(flight, now)
   return reply('queued')
 end

@@ -209,9 +209,14 @@ class Player:
                     "succeeded",
                     first,
                     result=self._codec.seal("result", result),
-                    replay=replay if step.reason in _CACHEABLE and not attempt.part.continued else None,
+                    replay=replay if _is_kept(attempt, step) else None,
                     detail=self._codec.seal_entry(completed),
                 )
+
+
+def _is_kept(attempt: Attempt, step: Finish) -> bool:
+    """Return whether an answer may be given again: it is whole, of one piece, and the model's that was asked for."""
+    return step.reason in _CACHEABLE and not attempt.part.continued and step.fallback_from is None
 
 
 def _failure(code: str, message: str, *, retryable: bool) -> Entry:
@@ -242,6 +247,8 @@ def _answer(attempt: Attempt, step: Finish) -> tuple[bytes, Entry]:
         "model": model,
         "source": "live",
     }
+    if step.fallback_from is not None:
+        result["fallback_from"] = completed["fallback_from"] = step.fallback_from
     if attempt.part.continued:
         result["continued"] = attempt.part.continued
         completed["continued"] = str(attempt.part.continued)

@@ -58,11 +58,13 @@ class Finish:
         reason: the model's finish reason; only after "STOP" is the answer cached.
         usage: token counts, see `Result.usage`; one output token for each piece when None.
         model: the model version that answers; the one asked for when None.
+        fallback_from: the model asked for, when another one answers in its place.
     """
 
     reason: str = "STOP"
     usage: Mapping[str, int] | None = field(default=None)
     model: str | None = None
+    fallback_from: str | None = None
 
 
 Step = Say | Hold | Lose | Retry | Fail | Finish
@@ -103,9 +105,18 @@ def fail(code: str = "INTERNAL", message: str = "scripted failure", *, retryable
     return Fail(code, message, retryable)
 
 
-def finish(reason: str = "STOP", *, usage: Mapping[str, int] | None = None, model: str | None = None) -> Step:
-    """End the answer otherwise than with "STOP", or with counts of tokens; needed for nothing else."""
-    return Finish(reason, usage, model)
+def finish(
+    reason: str = "STOP",
+    *,
+    usage: Mapping[str, int] | None = None,
+    model: str | None = None,
+    fallback_from: str | None = None,
+) -> Step:
+    """End the answer otherwise than with "STOP", with counts of tokens, or as another model's; needed for no more.
+
+    `model` is the one that answers, `fallback_from` the one asked for, when another answers in its place.
+    """
+    return Finish(reason, usage, model, fallback_from)
 
 
 def steps_of(answer: Any, request: Recorded) -> list[Step]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -9,9 +10,11 @@ from genqueue.payload.codec import PLAIN
 from genqueue_worker import runner
 from genqueue_worker.cargo import Cargo, Limits
 from genqueue_worker.leases import Leases
+from genqueue_worker.model_table import ModelTable
 from genqueue_worker.providers.seam import Chunk, Piece, Route
 from genqueue_worker.runtime import Runtime
 from genqueue_worker.shown import Streams
+from genqueue_worker.ways import Way, Ways
 
 FLIGHT = "3-" + "f" * 20
 REQUEST = b'{"v":1,"model":"gemini-x","contents":[{"role":"user","parts":[{"text":"What?"}]}],"config":{}}'
@@ -85,6 +88,40 @@ class Provider:
             self.closed = True
 
 
+class Access:
+    """Says whether the key is taken, as told.
+
+    Attributes:
+        refusal: how the key is refused; None when it is taken.
+        verdict: what a doubt comes to.
+        trials: how often the key was tried.
+        doubts: the errors that were doubted.
+    """
+
+    def __init__(self, refusal=None, verdict="unknown"):
+        self.refusal = refusal
+        self.verdict = verdict
+        self.trials = 0
+        self.doubts = []
+
+    async def bar(self, lane):
+        """Say it."""
+        return self.refusal
+
+    async def doubt(self, error):
+        """Judge."""
+        self.doubts.append(error)
+        return self.verdict
+
+    async def try_key(self):
+        """Count a trial."""
+        self.trials += 1
+
+    def pause(self, lane):
+        """Say how long what is handed back is put off."""
+        return 0.0
+
+
 class Solo:
     """Runs suspects.
 
@@ -116,6 +153,10 @@ class Data:
         self.entries = []
         self.pages = 0
         self.failures = []
+
+    async def hget(self, key, field):
+        """Return a flight's request."""
+        return REQUEST if field == "request" else None
 
     async def xrange(self, key, after, end, count):
         """Return a page."""
@@ -153,11 +194,26 @@ async def runtime(keys, monkeypatch):
         leases,
         courier,
         Sweeper(),
-        Provider(),
-        Route("gemini", "https://x", "key"),
+        Ways(ModelTable(["gemini"]), {"gemini": Way(Provider(), Route("gemini", "https://x", "key"), Access())}),
         None,  # nobody is admitted
         Cargo(None, None, keys, Limits(20_000_000, 100_000_000)),
         Streams(Data(), keys, PLAIN),
         solo=Solo(),
         chance=random.Random(1),
     )
+
+
+def way_of(runtime):
+    """Return the one way of a runtime."""
+    (way,) = runtime.ways
+    return way
+
+
+def provider_of(runtime):
+    """Return the one provider of a runtime."""
+    return way_of(runtime).provider
+
+
+def with_way(runtime, **changes):
+    """Return a runtime whose one way is another."""
+    return replace(runtime, ways=Ways(runtime.ways.table, {"gemini": replace(way_of(runtime), **changes)}))

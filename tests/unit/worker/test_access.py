@@ -7,8 +7,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from genqueue_worker import access as module
-from genqueue_worker.access import Access
+from genqueue_worker.access import Access, Doors
 from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.seam import Route
 from genqueue_worker.slots import Slots
 
 REFUSED = ProviderError("INVALID_ARGUMENT", "API key not valid.", 400, doubts_key=True)
@@ -68,9 +69,9 @@ class Served:
 async def world(monkeypatch):
     """Return an access with its provider, marks and slots in reach; a trial's verdict is not believed for long."""
     monkeypatch.setattr(module, "BELIEVED", 0.0)
-    route = type("Route", (), {"name": "gemini"})
-    made = Access(Provider(), route, Served(), patience=0.0, slots=Slots(limit=4))
-    made.provider, made.served, made.slots = made._provider, made._served, made._slots
+    slots = Slots(limit=4)
+    made = Access(Provider(), Route("gemini", "https://x", "key"), Served(), patience=0.0, doors=Doors(slots))
+    made.provider, made.served, made.slots = made._provider, made._served, slots
     return made
 
 
@@ -167,3 +168,45 @@ async def test_a_key_put_right_is_found_out(world, monkeypatch, caplog):
     assert "access.accepted" in caplog.text
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+async def two(world):
+    """Return two accesses of one worker, of which one has the key refused."""
+    doors = world._doors
+    other = Access(Provider(), Route("openai", "https://y", "key", kind="openai"), Served(), 0.0, doors)
+    other._provider.error = REFUSED
+    await other.try_key()
+    return world, other
+
+
+async def test_a_worker_that_another_provider_serves_goes_on_fetching(two):
+    """What it hands back is put off, as it would be the first to fetch it again."""
+    served, refused = two
+    assert served.slots.free
+    assert served.slots.is_open("generate.high")
+    assert await served.bar("high") is None
+    assert (await refused.bar("high")).retryable
+    assert refused.pause("high") == pytest.approx(module.LOOK, abs=0.01)
+
+
+async def test_what_is_put_off_does_not_come_again_all_at_once(two):
+    """Thousands every two seconds would leave no turn to jobs that are served; but none waits without end."""
+    _, refused = two
+    pauses = [refused.pause("high") for _ in range(101)]
+    assert pauses[-1] == pytest.approx(module.LOOK + 100 * module.SPACING, abs=0.1)
+    pauses = [refused.pause("high") for _ in range(int(module.LONGEST_TRIAL / module.SPACING))]
+    assert pauses[-1] <= module.LONGEST_TRIAL
+
+
+async def test_a_worker_that_nobody_serves_fetches_nothing(two):
+    """Nothing is put off: it would not fetch it again. One key put right is enough to go on."""
+    first, other = two
+    first.provider.error = REFUSED
+    await first.try_key()
+    assert not first.slots.free
+    assert (first.pause("high"), other.pause("high")) == (0.0, 0.0)
+    other._provider.error = None
+    await other.try_key()
+    assert first.slots.free
+    assert first.slots.is_open("generate.low")

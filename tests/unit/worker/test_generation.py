@@ -13,7 +13,7 @@ from genqueue_worker.providers.seam import Chunk, Piece
 from genqueue_worker.shown import GO_ON, PAGE
 from genqueue_worker.stalls import Limits, Stalls
 
-from .played_runtime import FLIGHT, GRANTED
+from .played_runtime import FLIGHT, GRANTED, Access, provider_of, with_way
 
 RESUMED = [*GRANTED[:1], 3, *GRANTED[2:11], 1, b"continue"]
 #: Two attempts that were cut off, the second of which went on from the first; before, one that was discarded.
@@ -36,7 +36,7 @@ def resumed(runtime):
     """Return a runtime whose next claim goes on from what two attempts have shown."""
     runtime.courier.replies["claim"] = [RESUMED]
     runtime.streams.data.entries = CUT_TWICE
-    runtime.provider.chunks = [
+    provider_of(runtime).chunks = [
         Chunk((Piece("delta", " yes."),)),
         Chunk(finish_reason="STOP", usage={"totalTokenCount": 4}),
     ]
@@ -52,7 +52,7 @@ def settled(runtime):
 async def test_a_resumed_attempt_goes_on_from_what_is_shown(resumed):
     """The model is given its own words; the result is the whole, and says how often it was gone on from."""
     assert await runner.run(resumed, FLIGHT, 5) == "succeeded"
-    question, said, asked = resumed.provider.requests[0].contents
+    question, said, asked = provider_of(resumed).requests[0].contents
     assert question == {"role": "user", "parts": [{"text": "What?"}]}
     assert said == {"role": "model", "parts": [{"text": "The answer is"}]}
     assert asked == {"role": "user", "parts": [{"text": GO_ON}]}
@@ -68,7 +68,7 @@ async def test_a_resumed_attempt_without_a_text_begins_at_the_beginning(resumed)
     """A thought is nothing to go on from; the answer is one like any other."""
     resumed.streams.data.entries = [CUT_TWICE[4], CUT_TWICE[7]]
     await runner.run(resumed, FLIGHT, 5)
-    assert len(resumed.provider.requests[0].contents) == 1
+    assert len(provider_of(resumed).requests[0].contents) == 1
     result, completed, replay = settled(resumed)
     assert "continued" not in result
     assert "continued" not in completed
@@ -121,27 +121,11 @@ async def test_a_request_nobody_can_send_is_a_dead_letter(runtime, stored, tries
 async def test_a_stall_is_a_try(runtime):
     """The provider's stream is closed, and the attempt is tried again."""
     stalls = Stalls(Limits(0.02), Limits(0.02))
-    for chunks, code in ((runtime.provider.chunks, "token_timeout"), ([], "first_token_timeout")):
-        runtime.provider.chunks, runtime.provider.endless, runtime.provider.closed = chunks[:1], True, False
+    for chunks, code in ((provider_of(runtime).chunks, "token_timeout"), ([], "first_token_timeout")):
+        provider_of(runtime).chunks, provider_of(runtime).endless, provider_of(runtime).closed = chunks[:1], True, False
         await runner.run(replace(runtime, stalls=stalls), FLIGHT, 5)
         outcome, detail = runtime.courier.settlement()
-        assert (outcome, detail["code"], runtime.provider.closed) == ("retry", code, True)
-
-
-class Access:
-    """Judges a doubt, or bars, as told."""
-
-    def __init__(self, verdict=None, barred=None):
-        self.verdict = verdict
-        self.barred = barred
-
-    async def doubt(self, error):
-        """Judge."""
-        return self.verdict
-
-    async def bar(self, lane):
-        """Bar, or not."""
-        return self.barred
+        assert (outcome, detail["code"], provider_of(runtime).closed) == ("retry", code, True)
 
 
 REFUSED = ProviderError("INVALID_ARGUMENT", "API key not valid.", 400, doubts_key=True)
@@ -152,15 +136,15 @@ REFUSED = ProviderError("INVALID_ARGUMENT", "API key not valid.", 400, doubts_ke
 )
 async def test_a_refusal_that_may_be_the_keys_is_judged_by_a_trial_of_the_key(runtime, verdict, outcome):
     """A refused key is no try of the job's, and no end; another worker takes it."""
-    runtime.provider.chunks, runtime.provider.error = [], REFUSED
-    await runner.run(replace(runtime, access=Access(verdict)), FLIGHT, 5)
+    provider_of(runtime).chunks, provider_of(runtime).error = [], REFUSED
+    await runner.run(with_way(runtime, access=Access(verdict=verdict)), FLIGHT, 5)
     assert runtime.courier.settlement()[0] == outcome
 
 
 async def test_a_refusal_after_the_first_word_is_the_requests(runtime):
     """The key had been accepted."""
-    runtime.provider.error = REFUSED
-    await runner.run(replace(runtime, access=Access("refused")), FLIGHT, 5)
+    provider_of(runtime).error = REFUSED
+    await runner.run(with_way(runtime, access=Access(verdict="refused")), FLIGHT, 5)
     assert runtime.courier.settlement()[0] == "failed"
 
 
@@ -168,8 +152,8 @@ async def test_a_refusal_after_the_first_word_is_the_requests(runtime):
 async def test_a_worker_whose_key_is_refused_asks_nobody(runtime, retryable, outcome):
     """What it still fetched is handed back; when no worker serves, it is a dead letter in the provider's words."""
     barred = ProviderError("INVALID_ARGUMENT", "API key not valid.", 400, retryable=retryable)
-    await runner.run(replace(runtime, access=Access(barred=barred)), FLIGHT, 5)
+    await runner.run(with_way(runtime, access=Access(barred)), FLIGHT, 5)
     told, detail = runtime.courier.settlement()
     assert told == outcome
-    assert runtime.provider.requests == []
+    assert provider_of(runtime).requests == []
     assert retryable or (detail["message"], detail["retryable"]) == ("API key not valid.", "1")

@@ -50,6 +50,7 @@ STORIES = [
     ),
     (Cancelled(), Settlement("3-f", "token", "cancelled", 4, LAST_WORDS)),
     (Interrupted(), Settlement("3-f", "token", "interrupted", 4, LAST_WORDS)),
+    (Interrupted(2.0), Settlement("3-f", "token", "interrupted", 4, LAST_WORDS, 2000)),
     (Refused(), None),
 ]
 

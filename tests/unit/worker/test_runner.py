@@ -15,7 +15,7 @@ from genqueue_worker.cancellation import Cancellation
 from genqueue_worker.providers.errors import ProviderError
 from genqueue_worker.providers.seam import Chunk
 
-from .played_runtime import FLIGHT, GRANTED, REQUEST, WHOLE
+from .played_runtime import FLIGHT, GRANTED, REQUEST, WHOLE, Access, provider_of, way_of, with_way
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def cancelled(monkeypatch):
     """Start a run, cut it off while the provider speaks, for a reason, and return the task."""
 
     async def cut(runtime, reason):
-        runtime.provider.endless = True
+        provider_of(runtime).endless = True
         marker = Cancellation()
         marker.reason = reason
         token = cancellation.current.set(marker)
@@ -31,7 +31,7 @@ def cancelled(monkeypatch):
             task = asyncio.ensure_future(runner.run(runtime, FLIGHT, 5))
         finally:
             cancellation.current.reset(token)
-        await runtime.provider.speaking.wait()
+        await provider_of(runtime).speaking.wait()
         task.cancel()
         return task
 
@@ -50,7 +50,7 @@ async def test_an_answer_is_streamed_settled_and_let_go(runtime):
     assert (result["text"], result["attempts"], result["model"]) == ("Yes.", 1, "gemini-x")
     assert result["timings"]["queued"] == 2.0
     assert len(runtime.leases) == 0
-    assert runtime.provider.closed
+    assert provider_of(runtime).closed
 
 
 @pytest.mark.parametrize("reason", [b"gone", b"done", b"leased", b"spent", b"notyet", b"late"])
@@ -72,25 +72,25 @@ async def test_a_refused_claim_runs_nothing(runtime, reason):
 )
 async def test_an_error_is_settled_by_its_kind(runtime, error, outcome, code):
     """The provider's word is final where asking again would not help; a fault of ours costs a try, not the flight."""
-    runtime.provider.error = error
+    provider_of(runtime).error = error
     runtime.courier.replies["settle"] = [[b"waiting", b"", b"", b""]]
     await runner.run(runtime, FLIGHT, 5)
     told, detail = runtime.courier.settlement()
     assert (told, detail["code"]) == (outcome, code)
     assert "ours" not in detail["message"]
-    assert runtime.provider.closed
+    assert provider_of(runtime).closed
 
 
 async def test_a_retry_waits_as_long_as_the_provider_told(runtime):
     """In ms, and a little longer."""
-    runtime.provider.error = ProviderError("BUSY", "Later.", 429, retryable=True, retry_after=33.0)
+    provider_of(runtime).error = ProviderError("BUSY", "Later.", 429, retryable=True, retry_after=33.0)
     await runner.run(runtime, FLIGHT, 5)
     assert 33_000 <= runtime.courier.calls[-1].args[4] <= 36_300
 
 
 async def test_a_blocked_prompt_fails(runtime):
     """With the provider's reason."""
-    runtime.provider.chunks = [Chunk(block_reason="SAFETY")]
+    provider_of(runtime).chunks = [Chunk(block_reason="SAFETY")]
     await runner.run(runtime, FLIGHT, 5)
     outcome, detail = runtime.courier.settlement()
     assert (outcome, detail["code"], detail["retryable"]) == ("failed", "prompt_blocked", "0")
@@ -113,21 +113,21 @@ async def test_a_cut_is_settled_before_it_goes_on(runtime, cancelled, reason, ou
     with pytest.raises(asyncio.CancelledError):
         await task
     assert runtime.courier.settlement()[0] == outcome
-    assert runtime.provider.closed
+    assert provider_of(runtime).closed
     assert len(runtime.leases) == 0
 
 
 async def test_a_refused_attempt_settles_nothing_and_ends_in_peace(runtime):
     """The token is void, so nothing is told; for Celery the task is done, not cancelled."""
-    runtime.provider.endless = True
+    provider_of(runtime).endless = True
     task = asyncio.ensure_future(runner.run(runtime, FLIGHT, 5))
-    await runtime.provider.speaking.wait()
+    await provider_of(runtime).speaking.wait()
     (attempt,) = runtime.leases._held.values()
     attempt.refuse()
     assert await task == "refused"
     assert task.cancelling() == 0
     assert [call.script.name for call in runtime.courier.calls] == ["claim"]
-    assert runtime.provider.closed
+    assert provider_of(runtime).closed
 
 
 async def test_a_shutdown_does_not_throw_away_an_answer(runtime):
@@ -170,7 +170,7 @@ async def test_a_gap_at_the_end_is_filled(runtime):
 async def test_more_last_words_than_one_call_carries_go_before_the_settlement(runtime, monkeypatch, replies, told):
     """Slice by slice, from where the server stands; a void token is left to the settlement to tell."""
     monkeypatch.setattr("genqueue.ledger.entries.SLICE_COUNT", 2)
-    runtime.provider.chunks = [*WHOLE[:1] * 4, WHOLE[1]]
+    provider_of(runtime).chunks = [*WHOLE[:1] * 4, WHOLE[1]]
     runtime.courier.replies["append"] = replies
     assert await runner.run(runtime, FLIGHT, 5) == "succeeded"
     found = [
@@ -265,7 +265,7 @@ async def test_a_residency_is_never_violated(runtime, region, state):
     """A route in another region, or in none that is known, is sent nothing."""
     asked = REQUEST[:-1] + b',"residency":["europe-west4","europe-west9"]}'
     runtime.courier.replies["claim"] = [[*GRANTED[:6], asked, *GRANTED[7:]]]
-    await runner.run(replace(runtime, route=replace(runtime.route, region=region)), FLIGHT, 5)
+    await runner.run(with_way(runtime, route=replace(way_of(runtime).route, region=region)), FLIGHT, 5)
     outcome, detail = runtime.courier.settlement()
     assert outcome == state
     assert bool(runtime.courier.written) == (state == "succeeded")
@@ -279,34 +279,9 @@ def refusing(runtime):
     def make(bars, told="queued"):
         runtime.courier.replies["claim"] = [[b"suspect"], GRANTED]
         runtime.solo.told = told
-        return replace(runtime, access=Access(bars))
+        return with_way(runtime, access=Access(bars))
 
     return make
-
-
-class Access:
-    """Says whether the key is refused.
-
-    Attributes:
-        trials: how often the key was tried.
-    """
-
-    def __init__(self, bars):
-        self.bars = bars
-        self.trials = 0
-
-    @property
-    def refusal(self):
-        """How the key is refused."""
-        return self.bars
-
-    async def bar(self, lane):
-        """Say it."""
-        return self.bars
-
-    async def try_key(self):
-        """Count a trial."""
-        self.trials += 1
 
 
 @pytest.mark.parametrize(("told", "trials"), [("succeeded", 0), ("queued", 1)])
@@ -315,8 +290,8 @@ async def test_a_suspect_runs_in_a_process_of_its_own(refusing, told, trials):
     runtime = refusing(None, told)
     assert await runner.run(runtime, FLIGHT, 5) == told
     assert [call.script.name for call in runtime.courier.calls] == ["claim"]
-    assert runtime.provider.requests == []
-    assert runtime.access.trials == trials
+    assert provider_of(runtime).requests == []
+    assert way_of(runtime).access.trials == trials
 
 
 @pytest.mark.parametrize(("retryable", "outcome"), [(True, "interrupted"), (False, "failed")])
@@ -327,4 +302,4 @@ async def test_a_suspect_is_not_run_while_the_key_is_refused(refusing, retryable
     assert [(call.script.name, call.args[-1]) for call in runtime.courier.calls[:2]] == [("claim", 0), ("claim", 1)]
     assert runtime.courier.settlement()[0] == outcome
     assert runtime.solo.ran == []
-    assert runtime.provider.requests == []
+    assert provider_of(runtime).requests == []

@@ -18,8 +18,17 @@ SECRET = "pa55" + "word"  # in two parts: a traceback shows lines of this file
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch):
     for name in os.environ:
-        if name.upper().startswith(("GENQUEUE_", "GEMINI_")):
+        if name.upper().startswith(("GENQUEUE_", "GEMINI_", "OPENAI_")):
             monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("name", ["gemini_ca_file", "openai_ca_file", "vertex_credentials", "models_file"])
+def test_a_file_that_is_not_there_is_named(tmp_path, name):
+    """Before any job fails of it."""
+    with pytest.raises(
+        SettingsError, match=rf"GENQUEUE_{name.upper()}: got .*expected a readable (PEM|JSON|TOML) file"
+    ):
+        WorkerSettings.load(**{name: tmp_path / "missing"})
 
 
 @pytest.mark.parametrize("variable", ["GENQUEUE_GEMINI_API_KEY", "GEMINI_API_KEY"])

@@ -47,10 +47,12 @@ def without_secrets(finding: Finding, settings: WorkerSettings | None) -> Findin
 
 
 def _secrets(settings: WorkerSettings) -> set[str]:
-    urls = (settings.data_url, settings.broker, settings.gemini_base_url, settings.done_broker_url or "")
+    asked = (settings.gemini_base_url, settings.vertex_base_url or "", settings.openai_base_url)
+    urls = (settings.data_url, settings.broker, *asked, settings.done_broker_url or "")
     found = {urlsplit(url).password for url in urls}
-    if settings.gemini_api_key is not None:
-        found.add(settings.gemini_api_key.get_secret_value())
+    for key in (settings.gemini_api_key, settings.openai_api_key):
+        if key is not None:
+            found.add(key.get_secret_value())
     if settings.webhook_secrets is not None:
         found.update(secret.strip() for secret in settings.webhook_secrets.get_secret_value().split(","))
     return {secret for secret in found if secret is not None and len(secret) > 3}
