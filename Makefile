@@ -11,7 +11,7 @@ CONFORMANCE := tests/integration/test_conformance.py tests/integration/test_dead
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test test-matrix test-oldest lint up soak drills clean
+.PHONY: venv demo test test-matrix test-oldest lint up soak drills bench clean
 
 venv: $(STAMP)
 
@@ -67,6 +67,11 @@ soak: venv
 drills: venv
 	for drill in kill drain pause cut restart partition poison faults random; do \
 		$(BIN)/genqueue drill $$drill --quick || exit; done
+
+# Every benchmark in its short form, one after the other: some minutes. Inconclusive, which is status 2, is no failure.
+bench: venv
+	for bench in ttft throughput concurrency submit growth transports tails; do \
+		$(BIN)/genqueue bench $$bench --quick || [ $$? -eq 2 ] || exit 1; done
 
 lint: venv
 	$(BIN)/ruff check .

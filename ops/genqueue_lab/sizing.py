@@ -19,7 +19,6 @@ from genqueue_lab.servers import RedisServer
 from genqueue_worker.attempt import Attempt, Clock, new_run
 from genqueue_worker.generation import success
 from genqueue_worker.providers.seam import Chunk, Piece
-from genqueue_worker.shown import NOTHING
 from genqueue_worker.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class Bench:
         if tokens == TOKENS:
             usage = {"promptTokenCount": 20, "candidatesTokenCount": tokens, "totalTokenCount": tokens + 20}
             transcript.take(Chunk(finish_reason="STOP", usage=usage))
-            ended = success(attempt, transcript, Clock(attempt), NOTHING)
+            ended = success(attempt, transcript, Clock(attempt))
             settlement = ledger.Settlement(
                 attempt.flight,
                 attempt.token,

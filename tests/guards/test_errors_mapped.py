@@ -16,7 +16,7 @@ from genqueue.errors import ServerUnavailable
 from genqueue.settings import Settings
 from genqueue.steps import Query
 from genqueue_worker.providers import dialing
-from genqueue_worker.providers.http2 import ConnectionOptions
+from genqueue_worker.providers.connection_options import ConnectionOptions
 
 
 def classes_of(module, *bases):

@@ -127,6 +127,42 @@ def test_many_scripts_run_in_one_round_trip(connect, database_url):
     assert connect(database_url).run(run(calls[0])) == first
 
 
+def test_something_may_be_done_while_scripts_run(connect, database_url):
+    """It is called once they are sent: here, to see them done."""
+    fresh = Script.of("fresh", "return redis.call('INCR', KEYS[1])")
+    seen = []
+
+    def look():
+        with redis.Redis.from_url(database_url) as other:
+            give_up = time.monotonic() + 10
+            while other.get("k") != b"2" and time.monotonic() < give_up:
+                pass
+            seen.append(other.get("k"))
+
+    def counting():
+        yield RunMany((Call(fresh, ("other",), ()),))
+        return (yield RunMany((Call(fresh, ("k",), ()),) * 2, look))
+
+    assert connect(database_url).run(counting()) == [1, 2]
+    assert seen == [b"2"]
+
+
+def test_what_fails_meanwhile_leaves_no_replies_to_others(connect, database_url):
+    """The connection they would come on is given up."""
+    fresh = Script.of("fresh", "return ARGV[1]")
+
+    def failing():
+        raise ZeroDivisionError
+
+    def asking():
+        yield RunMany((Call(fresh, ("k",), ("stale",)),), failing)
+
+    connection = connect(database_url)
+    with pytest.raises(ZeroDivisionError):
+        connection.run(asking())
+    assert connection.run(run_many(Call(fresh, ("k",), ("new",)))) == [b"new"]
+
+
 @pytest.mark.parametrize("others", [0, 1])
 def test_what_could_not_be_repeated_leaves_the_others_done(connect, server, database_url, prefix, others):
     """A script that cannot be given to the server was certainly not run; in a batch with one that was, it may be."""

@@ -1,14 +1,19 @@
 """Ringing the broker: one message or thousands, and brokers that cannot be talked to."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import redis
+from celery.signals import before_task_publish
 
 from genqueue.dispatch import BATCH, make_dispatcher
 from genqueue.errors import SettingsError
 from genqueue.ledger import Publication
 from genqueue_lab.fault_proxy import FaultProxy
+
+#: A traceparent for each number.
+TRACE = "00-%032x-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
@@ -16,6 +21,17 @@ def broker(database_url):
     """Return a client of the broker."""
     with redis.Redis.from_url(database_url) as client:
         yield client
+
+
+def messages(broker):
+    """Take all messages off the queues, oldest first, and return them without their tags."""
+    taken = []
+    for lane in ("high", "low"):
+        raw = broker.lrange(f"generate.{lane}", 0, -1)
+        broker.delete(f"generate.{lane}")
+        taken += [json.loads(one) for one in reversed(raw)]
+    assert len({message["properties"].pop("delivery_tag") for message in taken}) == len(taken)
+    return taken
 
 
 def publications(count):
@@ -37,12 +53,40 @@ def test_all_messages_arrive_in_order(broker, database_url, count):
         assert [message["argsrepr"] for message in messages] == [f"('{one.flight}', {one.stamp})" for one in expected]
 
 
+def test_many_messages_are_as_kombu_writes_them(broker, database_url):
+    """To the byte, but for the tag that each has of its own; with a trace and without."""
+    dispatcher = make_dispatcher(database_url)
+    due = [replace(one, traceparent=TRACE % one.stamp if one.stamp % 3 else "") for one in publications(9)]
+    dispatcher.publish(due)
+    together = messages(broker)
+    for publication in due:
+        dispatcher.publish([publication])
+    assert messages(broker) == together
+    dispatcher.close()
+
+
+def test_whoever_watches_publications_sees_each(broker, database_url):
+    """As instrumentation does, by Celery's signals; it may add to the headers."""
+
+    def watch(headers, **_):
+        headers["seen"] = True
+
+    dispatcher = make_dispatcher(database_url)
+    before_task_publish.connect(watch)
+    try:
+        dispatcher.publish(publications(4))
+    finally:
+        before_task_publish.disconnect(watch)
+        dispatcher.close()
+    assert [message["headers"]["seen"] for message in messages(broker)] == [True] * 4
+
+
 def test_many_messages_are_one_round_trip(server, database_url):
     """All of them are on the wire before the first is answered, which here none is."""
     gathered = []
 
     def gather(command):
-        gathered.extend([command] * (command[0] == b"LPUSH"))
+        gathered.extend(command[2:] if command[0] == b"LPUSH" else ())
         return command[0] == b"LPUSH"
 
     with FaultProxy(server.port) as proxy:

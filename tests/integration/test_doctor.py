@@ -47,6 +47,29 @@ def test_a_refused_key_fails_and_is_not_shown(environment):
     assert KEY not in printed
 
 
+def test_every_provider_and_the_model_table_are_checked(environment, emulator, tmp_path):
+    """Each provider has rows of its own; a table that is wrong is told with all that is wrong."""
+    table = tmp_path / "models.toml"
+    table.write_text('[aliases]\nspare = "gpt-4.1"\n')
+    both = environment | {
+        "GENQUEUE_OPENAI_BASE_URL": f"{emulator.url}/v1",
+        "GENQUEUE_OPENAI_CA_FILE": str(emulator.ca_file),
+        "GENQUEUE_OPENAI_API_KEY": KEY,
+        "GENQUEUE_MODELS_FILE": str(table),
+    }
+    status, checks, printed = examine(both)
+    assert status == 1
+    assert (checks["key"]["level"], checks["openai key"]["level"], checks["models"]["level"]) == ("ok", "fail", "ok")
+    assert "TLS, HTTP/2" in checks["openai endpoint"]["found"]
+    assert "3 aliases" in checks["models"]["found"]
+    assert KEY not in printed
+    table.write_text("[aliases]\nspare = 1\n[other]\n")
+    _, checks, _ = examine(both)
+    assert checks["models"]["level"] == "fail"
+    assert "[aliases] 'spare': got 1" in checks["models"]["found"]
+    assert "[other]: no such table" in checks["models"]["found"]
+
+
 def test_a_missing_worker_is_a_warning(environment):
     """A deployment can be checked before its workers start."""
     status, checks, _ = examine(environment)

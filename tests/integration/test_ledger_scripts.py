@@ -295,6 +295,19 @@ def test_settle_hands_back(desk: Desk) -> None:
     assert (claimed.attempt, claimed.tries) == (2, 0)
 
 
+def test_what_is_handed_back_may_be_put_off(desk: Desk) -> None:
+    """Nobody takes it before its moment, when the sweep queues it; it is no try."""
+    flight = desk.running()
+    assert desk.settle(flight, "interrupted", delay_ms=2000) == Settled("waiting", None, None, None, None)
+    event = desk.entries(flight)[-1]
+    assert (event["type"], event["reason"], event["until"]) == ("waiting", "interrupted", str(desk.now + 2000))
+    assert desk.sweep_at(desk.now + 1999) == []
+    (publication,) = desk.sweep_at(desk.now + 1)
+    claimed = desk.claim(flight, publication.stamp, "token-2")
+    assert isinstance(claimed, Claimed)
+    assert (claimed.attempt, claimed.tries) == (2, 0)
+
+
 def test_settle_retries_until_the_tries_are_used_up(desk: Desk) -> None:
     """A retry waits, saying until when and why; the last one fails with what the provider said."""
     flight = desk.running()

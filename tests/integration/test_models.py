@@ -29,13 +29,17 @@ def models(environment, *options):
 
 
 def test_models_are_a_table(environment):
-    """With aligned columns: name, limits, thinking, methods."""
+    """With aligned columns: provider, name, limits, thinking, methods; before it what jobs may ask for."""
     listed = models(environment)
     assert listed.exit_code == 0
-    head, *rows = listed.stdout.splitlines()
-    assert head.split() == ["name", "display", "name", "input", "output", "thinking", "methods"]
-    assert [row.split()[0] for row in rows] == list(MODELS)
-    flash = next(row for row in rows if row.startswith("gemini-2.0-flash "))
+    first, second = listed.stdout.split("\n\n")
+    head, *rows = first.splitlines()
+    assert head.split() == ["alias", "model", "provider", "fallbacks"]
+    assert rows[1].split() == ["fast", "gemini-2.5-flash", "gemini", "-"]
+    head, *rows = second.splitlines()
+    assert head.split() == ["provider", "name", "display", "name", "input", "output", "thinking", "methods"]
+    assert [row.split()[1] for row in rows] == list(MODELS)
+    flash = next(row for row in rows if row.split()[1] == "gemini-2.0-flash")
     assert flash.split()[-5:] == ["1,048,576", "8,192", "no", "generateContent,", "countTokens"]
     assert len({row.index("generateContent") for row in rows}) == 1
 
@@ -43,7 +47,8 @@ def test_models_are_a_table(environment):
 def test_models_are_json(environment):
     """Every field under its own name."""
     found = json.loads(models(environment, "--json").stdout)
-    assert found[0] == {
+    assert found["models"][0] == {
+        "provider": "gemini",
         "name": "gemini-3-pro-preview",
         "display_name": "Gemini 3 Pro Preview",
         "input_token_limit": 1_048_576,
@@ -51,7 +56,38 @@ def test_models_are_json(environment):
         "thinking": True,
         "methods": ["generateContent", "countTokens"],
     }
-    assert len(found) == len(MODELS)
+    assert len(found["models"]) == len(MODELS)
+    assert found["table"][0] == {"alias": "best", "model": "gemini-2.5-pro", "provider": "gemini", "fallbacks": []}
+    assert found["problems"] == {}
+
+
+def test_every_provider_is_asked_and_the_table_is_the_files(environment, emulator, tmp_path):
+    """One that refuses does not hide what the others list; a table that is wrong is told with all that is wrong."""
+    table = tmp_path / "models.toml"
+    table.write_text('[aliases]\nspare = "gpt-4.1"\n[fallbacks]\n"gemini-2.5-pro" = ["spare"]\n')
+    both = environment | {
+        "GENQUEUE_OPENAI_BASE_URL": f"{emulator.url}/v1",
+        "GENQUEUE_OPENAI_CA_FILE": str(emulator.ca_file),
+        "GENQUEUE_OPENAI_API_KEY": "good-key",
+        "GENQUEUE_MODELS_FILE": str(table),
+    }
+    found = json.loads(models(both, "--json").stdout)
+    assert {model["provider"] for model in found["models"]} == {"gemini", "openai"}
+    assert "gpt-4.1" in {model["name"] for model in found["models"] if model["provider"] == "openai"}
+    assert found["table"][:3] == [
+        {"alias": "best", "model": "gemini-2.5-pro", "provider": "gemini", "fallbacks": ["gpt-4.1"]},
+        {"alias": "fast", "model": "gemini-2.5-flash", "provider": "gemini", "fallbacks": []},
+        {"alias": "spare", "model": "gpt-4.1", "provider": "openai", "fallbacks": []},
+    ]
+    partly = models(both | {"GENQUEUE_OPENAI_API_KEY": "wrong-secret"}, "--json")
+    assert (partly.exit_code, list(json.loads(partly.stdout)["problems"])) == (1, ["openai"])
+    assert "check GENQUEUE_OPENAI_API_KEY" in partly.stderr
+    assert "wrong-secret" not in partly.output
+    table.write_text("[aliases]\nx = 1\n[other]\n")
+    wrong = models(both)
+    assert wrong.exit_code == 2
+    assert "[aliases] 'x': got 1" in wrong.stderr
+    assert "[other]: no such table" in wrong.stderr
 
 
 @pytest.mark.parametrize("page", [1, 3, 7, 100])
@@ -90,6 +126,6 @@ def test_an_absent_endpoint_is_one_line(environment):
 
 def test_without_a_key_the_variable_is_named():
     """Before anybody is asked."""
-    listed = models({"GENQUEUE_GEMINI_API_KEY": "", "GEMINI_API_KEY": ""})
+    listed = models({"GENQUEUE_GEMINI_API_KEY": "", "GEMINI_API_KEY": "", "OPENAI_API_KEY": ""})
     assert listed.exit_code == 2
     assert "GENQUEUE_GEMINI_API_KEY: not set" in listed.stderr

@@ -239,11 +239,16 @@ class Workers:
             outcome=outcome,
             first=first,
             entries=attempt.entries[first - 1 :],
-            delay_ms=self._world.dice.choice([2000, 2000, 30_000]),
+            delay_ms=self._delay_ms(attempt, outcome),
             result="{}",
             replay=[{"type": "delta", "text": attempt.text}],
             detail=self._detail(attempt, outcome),
         )
+
+    def _delay_ms(self, attempt: Attempt, outcome: Outcome) -> int:
+        delay_ms = self._world.dice.choice([2000, 2000, 30_000])
+        put_off = outcome != "interrupted" or int(attempt.token[0], 16) < 4
+        return delay_ms if put_off else 0
 
     def _detail(self, attempt: Attempt, outcome: Outcome) -> dict[str, str]:
         if outcome == "succeeded":

@@ -217,7 +217,7 @@ class Model:
             raise Violation(f"{token} had not settled {flight}: {reply}")
         if reply.status == "refused" and {token} == self._settled[flight]:
             raise Violation(f"{token}, the only one to settle {flight}, was not told what became of it")
-        self._tries[flight] += reply.status == "waiting"
+        self._tries[flight] += reply.status == "waiting" and settlement.outcome == "retry"
         if self._tries[flight] >= self._policy(flight).max_tries:
             raise Violation(f"{flight} is tried again after {self._tries[flight]} tries")
         if done:

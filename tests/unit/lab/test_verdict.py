@@ -4,7 +4,16 @@ import random
 
 import pytest
 
-from genqueue_lab.bench.verdict import STATUS, Estimate, median_of, together
+from genqueue_lab.bench.verdict import (
+    STATUS,
+    Estimate,
+    difference_of,
+    median_of,
+    quantile,
+    quantile_of,
+    ratio_of,
+    together,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +49,31 @@ def test_promises_together_hold_when_all_do(verdicts, both):
     """And fail when one does."""
     assert together(verdicts) == both
     assert sorted(STATUS.values()) == [0, 1, 2]
+
+
+def test_rounds_are_drawn_with_all_their_series():
+    """A difference within each round is seen though the rounds differ by far more."""
+    draw = random.Random(2)
+    pairs = []
+    for shift in range(12):
+        theirs = [shift * 50 + draw.gauss(0, 1) for _ in range(40)]
+        pairs.append(([value + 3 for value in theirs], theirs))
+    found = difference_of(pairs, 0.5)
+    assert found.low == pytest.approx(3)
+    assert found.high == pytest.approx(3)
+    assert ratio_of([(2.0, 1.0), (4.0, 2.0)]) == Estimate(2, 2, 2)
+
+
+def test_quantiles_lie_between_values():
+    """In proportion; of one value every quantile is that value."""
+    assert [quantile([4, 1, 3, 2], share) for share in (0, 0.5, 1)] == [1, 2.5, 4]
+    assert quantile([7], 0.99) == 7
+    assert quantile_of([[1.0, 2.0, 3.0]], 0.5) == Estimate(2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.5, 0.9, "holds"), (0.4, 0.6, "inconclusive"), (0.1, 0.4, "fails")]
+)
+def test_an_interval_reaches_a_limit_from_below(low, high, verdict):
+    """As it stays under one."""
+    assert Estimate(0.5, low, high).reaches(0.5) == verdict

@@ -205,3 +205,12 @@ def test_an_answer_goes_on_where_an_attempt_was_cut_off(client):
     assert text_of(job.tail()) == job.text() == "Rhine"
     assert (job.result().continued, job.result().attempts) == (2, 3)
     assert client.submit("What?", model=MODEL).result().continued == 0
+
+
+def test_an_answer_may_be_a_fallbacks(client):
+    """The result names both models, and the answer is not given again."""
+    client.script(["Rhine", finish(model="gemini-2.5-flash-lite", fallback_from=MODEL)], "Rhein")
+    result = client.submit("What?", model=MODEL).result()
+    assert (result.text, result.model, result.fallback_from) == ("Rhine", "gemini-2.5-flash-lite", MODEL)
+    again = client.submit("What?", model=MODEL).result()
+    assert (again.text, again.source, again.fallback_from) == ("Rhein", "live", None)

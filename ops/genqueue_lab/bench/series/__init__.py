@@ -1,0 +1,1 @@
+"""Ways to an answer, one module each with `series(config)`: what a driver loads and measures."""
