@@ -26,7 +26,7 @@ neither password nor secrets: keep the port inside.
 | page | says |
 |---|---|
 | `/livez` | 200 while Celery's thread and the asyncio loop turn, else 503: end the process |
-| `/readyz` | 200 while the worker consumes, data server, broker and a provider answer, and it is not stopping, else 503 |
+| `/readyz` | 200 while it consumes, data server, broker and a provider answer, and it is not stopping; else 503 |
 | `/metrics` | the tables below, and `process_*` and `python_info` of the Prometheus client |
 
 The first two answer with JSON, `{"ready": false, "reasons": ["..."]}`, from a thread of their own: also when the rest

@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery, signals
-from kombu import Producer
+from kombu.messaging import Producer
 from kombu.utils.json import dumps
 
 if TYPE_CHECKING:

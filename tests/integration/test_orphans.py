@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from genqueue import Client
+from genqueue.arrivals import BATCH_BYTES
 from genqueue.cli import main
 from genqueue.errors import BlobsUnavailable
 from genqueue.payload.blobs import BlobStore
-from genqueue.arrivals import BATCH_BYTES
 
 
 @pytest.fixture

@@ -36,28 +36,29 @@ local function known_ms()
 end
 
 local function enter_job(id)
-  redis.call('HSET', job_key(job), 'flight', id, 'lane', lane, 'tenant', ARGV[7], 'deadline', ARGV[6],
+  local key = job_key(job)
+  redis.call('HSET', key, 'flight', id, 'lane', lane, 'tenant', ARGV[7], 'deadline', ARGV[6],
     'mark', ARGV[8], 'created', now, 'fingerprint', fingerprint)
   for name, value in pairs({on_done = on_done, idem = ARGV[19], traceparent = ARGV[20], replayed_from = ARGV[22]}) do
-    if value ~= '' then redis.call('HSET', job_key(job), name, value) end
+    if value ~= '' then redis.call('HSET', key, name, value) end
   end
-  redis.call('PEXPIRE', job_key(job), deadline - now + known_ms())
+  redis.call('PEXPIRE', key, deadline - now + known_ms())
 end
 
--- Write the flight and the first event of its stream; nobody can be listening for that one yet.
-local function create()
-  local id = ARGV[3]
+-- Write the flight with these fields too, all at once, and the first event of its stream; nobody can be listening for
+-- that one yet.
+local function create(...)
+  local id, lifetime_ms = ARGV[3], math.max(deadline - now, 0) + keep_ms
   enter_job(id)
   local first = redis.call('XADD', events_key(id), '*', 'type', 'queued', 'deadline', ARGV[6],
     'v', '1', 'attempt', '0', 'n', '0')
   redis.call('HSET', flight_key(id), 'state', 'queued', 'lane', lane, 'tenant', ARGV[7], 'deadline', ARGV[6],
-    'fingerprint', fingerprint, 'cache', cache, 'queue', '', 'last', first, 'created', now, 'written', 0, 'attempt', 0,
+    'fingerprint', fingerprint, 'cache', cache, 'last', first, 'created', now, 'written', 0, 'attempt', 0,
     'max_tries', ARGV[11], 'max_losses', ARGV[12], 'stream_ttl_ms', ARGV[13], 'keep_ms', keep_ms,
-    'cache_ttl_ms', ARGV[15], 'dead_ttl_ms', dead_ttl_ms, 'store', store, 'traceparent', ARGV[20])
-  local flight = load(id)
-  redis.call('PEXPIRE', flight_key(id), lifetime(flight, now))
-  redis.call('PEXPIRE', flight.events, lifetime(flight, now))
-  return flight
+    'cache_ttl_ms', ARGV[15], 'dead_ttl_ms', dead_ttl_ms, 'store', store, 'traceparent', ARGV[20], ...)
+  redis.call('PEXPIRE', flight_key(id), lifetime_ms)
+  redis.call('PEXPIRE', events_key(id), lifetime_ms)
+  return id
 end
 
 -- Returns the percent of the memory used when that is too much for a new flight of this lane.
@@ -70,9 +71,11 @@ end
 local function start()
   local used = percent_full()
   if used then return {'full', '', '', string.format('%d', used)} end
-  local flight = create()
+  local queue = 'generate.' .. lane
+  local id = create('queue', queue, 'request', ARGV[10], 'stamp', now)
+  -- not read again: it takes longer than all that is left to do
+  local flight = {id = id, queue = queue, stamp = now, deadline = deadline, keep_ms = keep_ms}
   if on_interrupt ~= 'restart' then save(flight, 'on_interrupt', on_interrupt) end
-  save(flight, 'request', ARGV[10], 'queue', 'generate.' .. lane, 'stamp', now)
   redis.call('ZADD', members_key(flight.id), deadline, job)
   redis.call('PEXPIRE', members_key(flight.id), lifetime(flight, now))
   if fingerprint ~= '' then redis.call('SET', flying_key(fingerprint), flight.id, 'PX', lifetime(flight, now)) end
@@ -83,7 +86,7 @@ end
 
 -- A finished flight of the job's own, its stream written out of the cache.
 local function answer(cached)
-  local flight = create()
+  local flight = load(create('queue', ''))
   for number, fields in ipairs(cjson.decode(cached[1])) do
     for _, text in ipairs({'v', '1', 'attempt', '0', 'n', tostring(number)}) do fields[#fields + 1] = text end
     add_entry(flight, fields)

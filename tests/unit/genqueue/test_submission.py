@@ -7,6 +7,7 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 from genqueue import scripts
+from genqueue.arrivals import BATCH_BYTES, BATCH_COUNT
 from genqueue.deployment import Deployment
 from genqueue.errors import InvalidRequest, QueueFull, ServerUnavailable, SettingsError, StreamGone, SubmitUncertain
 from genqueue.intake import Accepted, Candidate, Intake, mark_of
@@ -18,7 +19,6 @@ from genqueue.payload.codec import Codec
 from genqueue.reservation import Reservation
 from genqueue.settings import Settings
 from genqueue.steps import Publish, Query, RunMany
-from genqueue.arrivals import BATCH_BYTES, BATCH_COUNT
 from genqueue.submission import submit, submit_many
 
 KEYS = Keys()

@@ -67,8 +67,9 @@ class Endpoints:
         return self._endpoint(route).client
 
     def counters(self, route: Route) -> PoolCounters:
-        """Return how many connections and streams the route has."""
-        return self._endpoint(route).pool.counters()
+        """Return how many connections and streams the route has. Any thread may ask: nothing is opened for it."""
+        endpoint = self._endpoints.get(route)
+        return endpoint.pool.counters() if endpoint is not None else PoolCounters(0, 0, 0)
 
     async def warm(self, route: Route, call: Call) -> bool:
         """Open the route's first connections; say whether all of them answered. A failure is logged, not raised."""

@@ -26,7 +26,6 @@ from hyperframe.frame import Frame, GoAwayFrame
 
 from genqueue_worker.providers.connection_options import ConnectionOptions
 from genqueue_worker.providers.data_frames import Credit, DataFrames
-from genqueue_worker.providers.header_blocks import HeaderBlocks
 from genqueue_worker.providers.pulse import Pulse
 from genqueue_worker.providers.streams import STREAM_WINDOW, Fields, Http2Stream, Unprocessed
 
@@ -71,7 +70,6 @@ def _new_protocol(frames: _Frames) -> H2Connection:
     )
     protocol = H2Connection(config)
     protocol.incoming_buffer = frames
-    protocol.encoder = HeaderBlocks()  # type: ignore[assignment] # all of it that h2 uses
     settings = {
         SettingCodes.ENABLE_PUSH: 0,
         SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,

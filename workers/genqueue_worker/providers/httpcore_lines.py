@@ -218,6 +218,8 @@ class HttpcoreHttp2Line(HttpcoreLine):
 
     def end(self) -> None:
         """Count a stream less; between two, give back the window that was taken by what nobody read."""
+        if not self._settled.is_set():
+            self._leave()  # left while it begins, httpcore has counted but some of its places
         super().end()
         state = self._state
         if state is not None and not self._live and not self._left:

@@ -3,8 +3,11 @@
 import httpx
 import pytest
 
-from genqueue_worker.providers.endpoint import Call, provider_errors
+from genqueue_worker.providers.connections import PoolCounters, PoolOptions
+from genqueue_worker.providers.endpoint import Call, Endpoints, provider_errors
 from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.gemini_errors import error_of_response
+from genqueue_worker.providers.seam import Route
 
 
 @pytest.mark.parametrize("headers", [{"authorization": "Bearer s3cret"}, {"x-goog-api-key": "s3cret"}])
@@ -22,3 +25,10 @@ def test_a_connections_failure_is_the_providers():
     with pytest.raises(ProviderError) as raised, provider_errors({}):
         raise httpx.ConnectTimeout("late")
     assert (raised.value.code, raised.value.retryable) == ("connect_timeout", True)
+
+
+def test_who_counts_opens_nothing():
+    """A scrape comes on another thread than the loop's, perhaps before the first request."""
+    endpoints = Endpoints(PoolOptions(), error_of_response)
+    unread = Route("vertex", "https://a.test", "", ca_file="/nowhere/ca.pem")
+    assert endpoints.counters(unread) == PoolCounters(0, 0, 0)
