@@ -21,6 +21,8 @@ from genqueue_lab.interrupts import Interrupts
 from genqueue_lab.processes import ProcessEnded
 from genqueue_lab.servers import is_free
 from genqueue_worker.cli import await_servers
+from genqueue_worker.model_file import read_table
+from genqueue_worker.routes import kinds_set, make_routes
 from genqueue_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ class LineLog:
     help="Keep the data here; a temporary directory when not given.",
 )
 def up(*, directory: Path | None, slots: int | None, port_flower: int, no_flower: bool, **given: Any) -> None:
-    """Run a data server, workers and Flower until Ctrl-C, and a Gemini emulator when there is no API key.
+    """Run a data server, workers and Flower until Ctrl-C, and a Gemini emulator when no provider is configured.
 
     With GENQUEUE_DATA_URL set that server is used and none is started.
     """
@@ -115,8 +117,11 @@ def check(plan: Plan, settings: WorkerSettings) -> None:
 
     Raises:
         click.ClickException: Flower's port is taken, or the given broker does not answer.
-        GenqueueError: the given data server does not answer, or has another deployment.
+        GenqueueError: the given data server does not answer, or has another deployment; a provider is configured by
+            half, or the model table is wrong.
     """
+    if kinds_set(settings):
+        read_table(settings.models_file, make_routes(settings))
     if plan.flower and not is_free(plan.flower):
         advice = "choose another with --port-flower (0 takes a free one), or leave Flower out with --no-flower"
         raise click.ClickException(f"port {plan.flower} for Flower is taken: {advice}")
@@ -150,8 +155,9 @@ def run(plan: Plan, settings: WorkerSettings, directory: Path, interrupts: Inter
 def start(fleet: Fleet, plan: Plan, settings: WorkerSettings) -> list[str]:
     """Start everything that is planned and return the lines that tell how to use it."""
     exports = start_server(fleet, plan, settings)
-    if settings.gemini_api_key or "gemini_base_url" in settings.model_fields_set:
-        provider = settings.gemini_base_url
+    if kinds_set(settings):
+        # Beside Vertex AI, which serves the same models, an emulator would be asked in its place.
+        provider = ", ".join(route.base_url for route in make_routes(settings).values())
     else:
         provider = f"the emulator at {fleet.emulate(Pace())}: no GEMINI_API_KEY is set"
     workers = [fleet.work(WorkerOptions(plan.slots, settings.drain_timeout)) for _ in range(plan.workers)]

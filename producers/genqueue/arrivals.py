@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue.errors import InvalidRequest
@@ -12,7 +12,7 @@ from genqueue.intake import Candidate
 from genqueue.order import order_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from genqueue.intake import Intake
 
@@ -25,7 +25,8 @@ AHEAD_COUNT: Final = 1000
 AHEAD_BYTES: Final = 2 * BATCH_BYTES
 AHEAD_SECONDS: Final = 0.05
 
-#: Counted for an item's value of unknown size, such as google-genai's objects, in bytes.
+#: Counted for any value of an item, and for one of unknown size, such as google-genai's objects, in bytes.
+_OVERHEAD: Final = 50
 _UNKNOWN: Final = 16 * 1024
 
 
@@ -99,11 +100,17 @@ class Arrivals:
 
 
 def _size(value: object) -> int:
-    """Return about how many bytes a value takes."""
-    if isinstance(value, (str, bytes)):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(map(_size, value.values()))
-    if isinstance(value, (list, tuple)):
-        return sum(map(_size, value))
-    return 0 if value is None or isinstance(value, (bool, int, float)) else _UNKNOWN
+    """Return about how many bytes a value takes, as far as that matters: it may be deep, or within itself."""
+    size, inside = 0, [value]
+    while inside and size < AHEAD_BYTES:
+        value = inside.pop()
+        size += _OVERHEAD
+        if isinstance(value, (str, bytes)):
+            size += len(value)
+        elif isinstance(value, dict):
+            inside += value.values()
+        elif isinstance(value, (list, tuple)):
+            inside += value
+        elif not isinstance(value, (bool, int, float, NoneType)):
+            size += _UNKNOWN
+    return size

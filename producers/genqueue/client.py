@@ -73,6 +73,8 @@ class Client:
     def submit_many(self, items: Iterable[Mapping[str, Any]], **defaults: Any) -> list[Job | GenqueueError]:
         """Queue many requests in a few round trips; returns for each item, in order, its job or what went wrong.
 
+        What `items` itself raises is raised, and the jobs that were accepted by then go on.
+
         Args:
             items: mappings of `submit`'s arguments: contents, model and any option.
             **defaults: arguments of the items that do not have them.

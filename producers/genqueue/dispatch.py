@@ -198,6 +198,7 @@ class Dispatcher:
             retry=False,
             headers={"traceparent": publication.traceparent} if publication.traceparent else None,
             ignore_result=True,  # in a header, where it counts more than what the task says
+            add_to_parent=False,  # who waits for the children of the task that submits would wait for ever
         )
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue import ledger
@@ -201,19 +200,15 @@ class Candidate:
 
     def _policy(self) -> ledger.Policy:
         options, settings = self.order.options, self._intake.settings
-        return _policy(
-            options.max_tries or settings.max_tries,
-            options.max_losses or settings.max_losses,
-            _milliseconds(options.stream_ttl or settings.stream_ttl),
-            self.place.keep_ms,
-            _milliseconds(options.cache_ttl or settings.cache_ttl),
-            _milliseconds(settings.dead_ttl),
-            settings.memory_high_water,
+        return ledger.Policy(
+            max_tries=options.max_tries or settings.max_tries,
+            max_losses=options.max_losses or settings.max_losses,
+            stream_ttl_ms=_milliseconds(options.stream_ttl or settings.stream_ttl),
+            keep_ms=self.place.keep_ms,
+            cache_ttl_ms=_milliseconds(options.cache_ttl or settings.cache_ttl),
+            dead_ttl_ms=_milliseconds(settings.dead_ttl),
+            memory_high_water=settings.memory_high_water,
         )
-
-
-#: Jobs of one process have few policies among them.
-_policy = lru_cache(maxsize=256)(ledger.Policy)
 
 
 def mark_of(job: str) -> str:

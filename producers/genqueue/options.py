@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 from numbers import Real
 from typing import Annotated, Any, Final, Literal
 
@@ -133,18 +132,7 @@ class JobOptions(BaseModel):
 
 def build_options(**options: Any) -> JobOptions:
     """Return validated options; raises InvalidRequest naming the first option that is wrong."""
-    given = tuple((name, type(value), value) for name, value in options.items() if value is not None)
     try:
-        hash(given)
-    except TypeError:
-        return _built.__wrapped__(given)
-    return _built(given)
-
-
-@lru_cache(maxsize=256)
-def _built(given: tuple[tuple[str, type, Any], ...]) -> JobOptions:
-    """Return options, which nobody changes; most jobs of a process have the same."""
-    try:
-        return JobOptions.model_validate({name: value for name, _, value in given})
+        return JobOptions.model_validate({name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         raise invalid(error) from error

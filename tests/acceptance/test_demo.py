@@ -37,7 +37,7 @@ def test_ctrl_c_ends_the_demo_in_mid_answer():
     """Ctrl-C while answers flow ends the demo with status 130, without a traceback, and no process is left."""
     with Command("demo") as demo:
         demo.read_until("#7  asked:")
-        assert len(demo.family()) == 4  # itself, server, emulator, worker
+        assert len(demo.family()) == 5  # itself, server, emulator, worker and its nursery
         demo.send(signal.SIGINT)
         assert demo.finish() == 130
         assert demo.lines[-1] == "interrupted"

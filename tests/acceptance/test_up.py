@@ -28,7 +28,7 @@ def test_up_serves_jobs_and_flower_and_ends_with_ctrl_c():
         assert httpx.get(flower, trust_env=False).status_code == 401
         assert httpx.get(flower, auth=(user, password), trust_env=False, timeout=30).status_code == 200
         assert flower.startswith("http://127.0.0.1:")
-        assert len(up.family()) == 6  # itself, server, emulator, two workers, Flower
+        assert len(up.family()) == 8  # itself, server, emulator, two workers and their nurseries, Flower
 
         with Client(data_url=re.search(r"^  export GENQUEUE_DATA_URL=(\S+)$", up.output, re.MULTILINE)[1]) as client:
             job = client.submit("Explain HTTP/3 multiplexing.", model=MODEL, lane="high")
@@ -61,7 +61,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_running_job(own_server, own_emula
         GENQUEUE_GEMINI_CA_FILE=str(own_emulator.ca_file),
     ) as up:
         up.read_until(READY)
-        assert len(up.family()) == 2
+        assert len(up.family()) == 3  # itself, a worker and its nursery
         client.submit("Something long.", model=MODEL)
         own_emulator.wait(timeout=30, live_at_least=1)
 
@@ -106,7 +106,7 @@ def test_nothing_outlives_a_killed_up():
     """SIGKILL, which `up` cannot see coming, still ends all it started."""
     with Command("up", "--no-flower") as up:
         up.read_until(READY)
-        assert len(up.family()) == 4
+        assert len(up.family()) == 5  # itself, server, emulator, worker and its nursery
         up.send(signal.SIGKILL)
         assert up.finish() == -signal.SIGKILL
         wait_until(lambda: up.family() == [], timeout=10, what="the end of every process")
@@ -117,8 +117,9 @@ def test_nothing_outlives_a_killed_up():
     [
         (["--server", "/no/such/server"], {}, 1, "cannot run /no/such/server: No such file or directory"),
         ([], {"GENQUEUE_SLOTS": "many"}, 2, "GENQUEUE_SLOTS: got 'many'"),
+        ([], {"GENQUEUE_VERTEX_CREDENTIALS": __file__}, 2, "GENQUEUE_VERTEX_PROJECT: not set"),
     ],
-    ids=["server", "settings"],
+    ids=["server", "settings", "half a provider"],
 )
 def test_what_keeps_up_from_starting_is_told(arguments, environment, status, message):
     """A start that fails tells why, without a traceback."""
@@ -127,6 +128,21 @@ def test_what_keeps_up_from_starting_is_told(arguments, environment, status, mes
         assert message in up.output
         assert "Traceback" not in up.output
         assert up.traces() == []
+
+
+def test_a_configured_provider_is_asked_and_no_emulator(own_server, own_emulator):
+    """Whichever it is: beside it an emulator would answer for models that the provider serves."""
+    openai = {
+        "GENQUEUE_OPENAI_BASE_URL": f"{own_emulator.url}/v1",
+        "GENQUEUE_OPENAI_API_KEY": "test-key",
+        "GENQUEUE_OPENAI_CA_FILE": str(own_emulator.ca_file),
+    }
+    with Command("up", "--no-flower", GENQUEUE_DATA_URL=own_server.url(), **openai) as up:
+        up.read_until(READY)
+        assert f"asking {own_emulator.url}/v1" in up.output
+        assert "emulator  " not in up.output
+        up.send(signal.SIGINT)
+        assert up.finish() == 0
 
 
 def test_a_port_that_is_taken_is_told_before_anything_starts():

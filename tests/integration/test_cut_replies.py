@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import redis as redis_package
 
-from genqueue import AsyncClient, ledger, scripts
+from genqueue import AsyncClient, ledger, scripts, submission
 from genqueue.keys import Keys
 from genqueue.lanes import LANES
 from genqueue.ledger import Leases
+from genqueue.patience import Patience
 from genqueue_lab.fault_proxy import FaultProxy, running
 from genqueue_worker import leases, runner, runtime, sweeper
 from genqueue_worker.completions import delivery
@@ -37,6 +38,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(sweeper, "MIN_INTERVAL_MS", 0)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Let a submit ask again, however slow this machine is."""
+    monkeypatch.setattr(submission, "BRIEF", Patience(reconnect=10))
+
+
 class Place:
     """A worker's runtime and a client behind the proxy, and a view past it.
 
@@ -56,7 +63,7 @@ class Place:
     @asynccontextmanager
     async def opened(self, settings):
         """Start the worker's runtime and the client."""
-        names = ("data_url", "broker_url", "key_prefix")
+        names = ("data_url", "broker_url", "key_prefix", "connect_timeout", "command_timeout")
         async with (
             AsyncClient(**{name: getattr(settings, name) for name in names}) as self.client,
             runtime.running(settings, Telemetry(), lambda: LANES) as self.runtime,
@@ -117,6 +124,8 @@ async def place(server, database_url, prefix, emulator):
             gemini_ca_file=emulator.ca_file,
             sweep_interval=3600,
             sweep_slack=0.05,
+            connect_timeout=10,
+            command_timeout=10,
         )
         async with Place(proxy, Keys(prefix), direct).opened(settings) as opened:
             yield opened

@@ -1,11 +1,17 @@
 """Ringing the broker: one message or thousands, and brokers that cannot be talked to."""
 
+import base64
+import itertools
 import json
 from dataclasses import replace
+from functools import wraps
 
 import pytest
 import redis
+from celery import Celery
+from celery._state import _task_stack
 from celery.signals import before_task_publish
+from kombu.serialization import register_json, registry
 
 from genqueue.dispatch import BATCH, make_dispatcher
 from genqueue.errors import SettingsError
@@ -79,6 +85,56 @@ def test_whoever_watches_publications_sees_each(broker, database_url):
         before_task_publish.disconnect(watch)
         dispatcher.close()
     assert [message["headers"]["seen"] for message in messages(broker)] == [True] * 4
+
+
+def test_whoever_wraps_the_way_of_a_message_sees_each(broker, database_url, monkeypatch):
+    """As instrumentation without signals does, whenever it comes."""
+    send_task, seen = Celery.send_task, itertools.count(1)
+
+    @wraps(send_task)
+    def wrapper(*args, headers, **options):
+        return send_task(*args, headers={"seen": next(seen), **(headers or {})}, **options)
+
+    dispatcher = make_dispatcher(database_url)
+    dispatcher.publish(publications(4))
+    assert not any("seen" in message["headers"] for message in messages(broker))
+    monkeypatch.setattr(Celery, "send_task", wrapper)
+    dispatcher.publish(publications(4))
+    dispatcher.close()
+    assert sorted(message["headers"]["seen"] for message in messages(broker)) == [1, 2, 3, 4]
+
+
+def test_a_process_may_have_a_json_of_its_own(broker, database_url):
+    """What it writes is no text to look for ids in."""
+    registry.register("json", lambda value: json.dumps(value, indent=1), json.loads, "application/json", "utf-8")
+    try:
+        dispatcher = make_dispatcher(database_url)
+        dispatcher.publish(publications(6))
+        dispatcher.close()
+    finally:
+        register_json()
+    for message in messages(broker):
+        flight, stamp = json.loads(base64.b64decode(message["body"]))[0]
+        assert message["headers"]["id"] == f"{flight}.{stamp}"
+
+
+def test_within_a_task_each_message_has_its_parent(broker, database_url):
+    """Another task's are others; and nobody is to wait for such a child."""
+    app = Celery(set_as_current=False)
+    dispatcher = make_dispatcher(database_url)
+    for parent in ("one", "two"):
+        task = app.tasks["celery.backend_cleanup"]
+        task.push_request(id=parent, root_id="root", called_directly=False, children=[])
+        _task_stack.push(task)
+        try:
+            dispatcher.publish(publications(4))
+            assert task.request.children == []
+        finally:
+            _task_stack.pop()
+            task.pop_request()
+        headers = [message["headers"] for message in messages(broker)]
+        assert [(one["root_id"], one["parent_id"]) for one in headers] == [("root", parent)] * 4
+    dispatcher.close()
 
 
 def test_many_messages_are_one_round_trip(server, database_url):

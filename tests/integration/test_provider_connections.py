@@ -271,6 +271,60 @@ async def test_who_leaves_an_http1_answer_ends_its_connection(tmp_path):
             assert dict(pool.counters().handshakes) == {"http/1.1": 2}
 
 
+@contextlib.asynccontextmanager
+async def plain_server(answer):
+    """Run a server of HTTP/1.1 without TLS that says the same to every request; give its URL."""
+
+    async def serve(reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+async def test_what_nobody_asked_for_is_no_answer():
+    """Some servers say that an idle connection took too long; the next request is not told so."""
+    late = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n"
+    pool = ConnectionPool(PoolOptions(ConnectionOptions(versions="http/1.1")))
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"
+    async with plain_server(answer + late) as url, httpx.AsyncClient(transport=pool) as client:
+        assert [(await client.get(url)).text for _ in range(2)] == ["ab", "ab"]
+    assert pool.counters().handshakes == {"http/1.1": 2}
+
+
+async def test_requests_over_http1_take_turns_on_its_connections():
+    """A connection that has just served is given to the next one once it can serve again."""
+    pool = ConnectionPool(PoolOptions(ConnectionOptions(versions="http/1.1"), streams_per_connection=5))
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"
+    async with plain_server(answer) as url, httpx.AsyncClient(transport=pool, timeout=None) as client:
+
+        async def ask_often():
+            return [(await client.get(url)).text for _ in range(10)]
+
+        assert await asyncio.gather(*(ask_often() for _ in range(20))) == [["ab"] * 10] * 20
+    assert pool.counters().resent == 0
+
+
+async def test_a_request_over_http1_may_be_cancelled_at_any_moment():
+    """The connection serves again or ends; it is never one that only seems free."""
+    pool = ConnectionPool(PoolOptions(ConnectionOptions(versions="http/1.1")))
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"
+    async with plain_server(answer) as url, httpx.AsyncClient(transport=pool) as client:
+        for turns in range(25):
+            await client.get(url)
+            asking = asyncio.create_task(client.get(url))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            assert pool.counters().live_streams == 0
+        assert (await client.get(url)).text == "ab"
+    assert pool.counters().resent == 0
+
+
 async def test_a_server_that_never_answers_the_handshake_is_a_connect_timeout():
     """Connecting has its own bound."""
     done = asyncio.Event()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from redis.exceptions import RedisError
 
 from genqueue.lanes import LANES
-from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.errors import REFUSED_STATUSES, ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,13 +48,10 @@ LONGEST_TRIAL: Final = 60.0
 
 #: Seconds between the moments at which two flights that were put off come again: they come before others of their lane,
 #: which would get no turn if thousands came together every few seconds.
-SPACING: Final = 0.02
+SPACING: Final = 0.01
 
 #: How long the mark of a served lane is kept, in ms; its age is told by what is left of it.
 MARK_MS: Final = 24 * 3600 * 1000
-
-#: Statuses with which a key is refused where the request is known to be right: 400 is for a key nobody gave out.
-_REFUSED: Final = frozenset({400, 401, 403})
 
 #: What an operator sets right, by the kind of provider.
 _ADVICE: Final[Mapping[Kind, str]] = {
@@ -226,7 +223,7 @@ class Access:
         except TimeoutError:
             return "unknown"
         except ProviderError as error:
-            if error.status not in _REFUSED:
+            if error.status not in REFUSED_STATUSES:
                 return "unknown"
             self._refused(error)
             return "refused"

@@ -9,7 +9,7 @@ from celery import bootsteps
 from celery.events.dispatcher import EventDispatcher
 
 #: Seconds a task event may wait for others; Celery sends one publication for each turn of its hub.
-DELAY: Final = 0.2
+DELAY: Final = 0.05
 
 #: Seconds for which nothing is sent to a broker that did not take an event: each try may wait for its answer in vain.
 QUIET: Final = 10.0

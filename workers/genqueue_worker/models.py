@@ -12,7 +12,7 @@ import click
 from genqueue_worker.model_file import read_table
 from genqueue_worker.model_table import NEEDED
 from genqueue_worker.providers.catalog import list_models
-from genqueue_worker.providers.errors import ProviderError
+from genqueue_worker.providers.errors import REFUSED_STATUSES, ProviderError
 from genqueue_worker.routes import make_routes
 from genqueue_worker.settings import WorkerSettings
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 #: Seconds an endpoint has for each answer.
 PATIENCE: Final = 10.0
-
-#: Statuses with which the provider refuses a key; Gemini says 400 of a key it does not know.
-_REFUSED: Final = frozenset({400, 401, 403})
 
 _LINES: Final = ("alias", "model", "provider", "fallbacks")
 _COLUMNS: Final = ("provider", "name", "display name", "input", "output", "thinking", "methods")
@@ -107,7 +104,7 @@ def _line(table: ModelTable, alias: str, model: str) -> Iterator[Line]:
 
 
 def _problem(kind: Kind, route: Route, error: ProviderError) -> str:
-    advice = f"check {NEEDED[kind]}" if error.status in _REFUSED else "genqueue doctor says what is wrong"
+    advice = f"check {NEEDED[kind]}" if error.status in REFUSED_STATUSES else "genqueue doctor says what is wrong"
     told = str(error).replace(route.api_key, "***") if route.api_key else str(error)
     return f"{route.base_url}: {told}; {advice}"
 

@@ -11,12 +11,22 @@ from genqueue_worker.providers.vertex import vertex_route
 from genqueue_worker.settings import GEMINI, NO_KEY, OPENAI
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pydantic import SecretStr
 
     from genqueue_worker.settings import WorkerSettings
+
+
+def kinds_set(settings: WorkerSettings) -> tuple[Kind, ...]:
+    """Return the kinds of provider that settings speak of, if only by half."""
+    spoken: dict[Kind, object] = {
+        "gemini": settings.gemini_api_key or settings.gemini_base_url != GEMINI,
+        "vertex": settings.vertex_project or settings.vertex_base_url or settings.vertex_credentials,
+        "openai": settings.openai_api_key or settings.openai_base_url != OPENAI,
+    }
+    return tuple(kind for kind, given in spoken.items() if given)
 
 
 def make_routes(settings: WorkerSettings) -> Mapping[Kind, Route]:
@@ -25,13 +35,8 @@ def make_routes(settings: WorkerSettings) -> Mapping[Kind, Route]:
     Raises:
         SettingsError: none is, or something is missing.
     """
-    routes: dict[Kind, Route] = {}
-    if settings.gemini_api_key or settings.gemini_base_url != GEMINI:
-        routes["gemini"] = _gemini(settings)
-    if settings.vertex_project or settings.vertex_base_url or settings.vertex_credentials:
-        routes["vertex"] = _vertex(settings)
-    if settings.openai_api_key or settings.openai_base_url != OPENAI:
-        routes["openai"] = _openai(settings)
+    makers: dict[Kind, Callable[[WorkerSettings], Route]] = {"gemini": _gemini, "vertex": _vertex, "openai": _openai}
+    routes = {kind: makers[kind](settings) for kind in kinds_set(settings)}
     if not routes:
         others = f"or {NEEDED['vertex']} or {NEEDED['openai']} for another provider"
         raise SettingsError([f"{NEEDED['gemini']}: not set, expected the key of the Gemini Developer API, {others}"])

@@ -63,6 +63,9 @@ START_PATIENCE = Patience(reconnect=30.0)
 #: Seconds by which a connection waits longer than a silence may last.
 READ_MARGIN = 5.0
 
+#: Seconds for which a worker that one provider has answered waits for the others before it takes jobs.
+OTHERS_PATIENCE = 3.0
+
 #: Connections to the data server; a call that finds none free waits for one.
 CONNECTIONS = 8
 
@@ -229,7 +232,7 @@ async def on_duty(
     ):
         deliverer = Deliverer(servers.data, runtime.courier, front.keys, told_by)
         tasks = [background.create_task(one) for one in (stay(front), runtime.sweeper.run(), deliverer.run())]
-        await asyncio.gather(*(way.prepare() for way in runtime.ways))
+        tasks += await prepared(runtime.ways, background)
         tasks += [background.create_task(chore) for way in runtime.ways for chore in way.chores()]
         endpoints = ",".join(way.route.base_url for way in runtime.ways)
         log.info("worker.ready name=%s endpoint=%s", process_name(settings), endpoints)
@@ -238,6 +241,15 @@ async def on_duty(
         finally:
             await solo.aclose()
             await end(tasks)
+
+
+async def prepared(ways: Ways, background: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    """Ask every provider for the first time, and return those that are still being asked though another serves."""
+    asking = [background.create_task(way.prepare()) for way in ways]
+    _, late = await asyncio.wait(asking, timeout=OTHERS_PATIENCE)
+    if late and not any(way.has_answered for way in ways):
+        _, late = await asyncio.wait(late)
+    return list(late)
 
 
 @asynccontextmanager

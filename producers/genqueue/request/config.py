@@ -138,10 +138,8 @@ def named_fields(config: object, field: str = "config") -> dict[str, Any]:
     Raises:
         InvalidRequest: a name is unknown, or given in both spellings.
     """
-    if config is None:
-        return {}
-    given = opened(config)
-    if not isinstance(given, (dict, Mapping)):
+    given = {} if config is None else opened(config)
+    if not isinstance(given, Mapping):
         raise InvalidRequest(field, config, "a mapping with the fields of GenerationConfig, or a GenerateContentConfig")
     named: dict[str, Any] = {}
     for key, value in given.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from genqueue.errors import InvalidRequest
@@ -117,13 +116,8 @@ def build_request(
 
 def _model(value: object) -> str:
     expected = "a model's name, like gemini-3-pro-preview"
-    if not isinstance(value, str) or not _is_name(str.__str__(value)):
+    if not isinstance(value, str) or not _MODEL.fullmatch(value):
+        raise InvalidRequest("model", value, expected)
+    if {"", ".", ".."} & set(value.split("/")) or ".." in value:
         raise InvalidRequest("model", value, expected)
     return str.__str__(value).removeprefix("models/")
-
-
-@lru_cache(maxsize=256)
-def _is_name(value: str) -> bool:
-    if not _MODEL.fullmatch(value):
-        return False
-    return not {"", ".", ".."} & set(value.split("/")) and ".." not in value

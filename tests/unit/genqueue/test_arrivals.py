@@ -85,6 +85,18 @@ def test_a_wrong_item_is_told_in_its_place(arriving):
     assert b'"text":"b"' in found[3]
 
 
+def test_an_item_within_itself_is_told_in_its_place(arriving):
+    """And one that is deeper than Python's stack; neither keeps the others from going."""
+    round_about, deep = [], "text"
+    round_about.append(round_about)
+    for _ in range(5000):
+        deep = [deep]
+    arrival = arriving([{"contents": "a"}, {"contents": round_about}, {"contents": deep}, {"contents": "b"}])
+    found = contents([*arrival.batch(), *arrival.batch()])
+    assert found[1:3] == ["contents[0][0]"] * 2
+    assert b'"text":"b"' in found[3]
+
+
 def test_what_a_callers_value_raises_is_raised_with_its_batch(arriving):
     """Looking ahead never fails: a server's replies wait."""
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 from genqueue.errors import SettingsError
 from genqueue_worker.doctor.finding import Finding
 from genqueue_worker.model_file import read_table
+from genqueue_worker.providers.errors import REFUSED_STATUSES
 from genqueue_worker.providers.probe import Probe, probe
 from genqueue_worker.providers.seam import Kind, Route
-from genqueue_worker.routes import make_routes
+from genqueue_worker.routes import kinds_set, make_routes
 from genqueue_worker.settings import GEMINI, NO_KEY
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 #: Seconds the endpoint has to answer.
 PATIENCE: Final = 3.0
-
-#: Answers that mean the key was refused; Gemini says 400 of a key it does not know.
-_REFUSED: Final = frozenset({400, 401, 403})
 
 
 #: Where a key is set, and what to do about one that is refused, by the kind of provider.
@@ -47,7 +45,7 @@ async def check_endpoint(settings: WorkerSettings) -> list[Finding]:
     try:
         routes: Mapping[Kind, Route] = make_routes(settings)
     except SettingsError as error:
-        if settings.vertex_base_url or settings.vertex_credentials:
+        if kinds_set(settings):
             return [Finding("key", "fail", problem, "correct it") for problem in error.problems]
         routes = {"gemini": Route("gemini", GEMINI, NO_KEY)}
     groups = await asyncio.gather(*(check_route(route) for route in routes.values()))
@@ -100,7 +98,7 @@ def endpoint(url: str, found: Probe, kind: Kind = "gemini") -> Finding:
 def api_key(found: Probe, *, is_set: bool, kind: Kind = "gemini") -> Finding:
     """Judge the key."""
     check, (setting, renewal) = _named("key", kind), _KEYS[kind]
-    if found.status in _REFUSED and (is_set or kind == "openai"):
+    if found.status in REFUSED_STATUSES and (is_set or kind == "openai"):
         return Finding(check, "fail", f"refused (HTTP {found.status}): {found.problem}", renewal if is_set else setting)
     if not is_set and kind != "openai":
         return Finding(check, "fail", "not set", setting)

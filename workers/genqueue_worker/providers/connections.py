@@ -376,8 +376,10 @@ class _CountedStream(httpx.AsyncByteStream):
         return aiter(self._stream)
 
     async def aclose(self) -> None:
-        self._at_close.close()
-        await self._stream.aclose()
+        try:
+            await self._stream.aclose()
+        finally:
+            self._at_close.close()  # only now: over HTTP/1.1 the next request would find it busy
 
 
 def _stream_of(response: httpx.Response) -> httpx.AsyncByteStream:

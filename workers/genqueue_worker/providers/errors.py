@@ -1,5 +1,10 @@
 """The one error a provider raises."""
 
+from typing import Final
+
+#: Statuses with which a key is refused where the request is known to be right; Gemini says 400 of one nobody gave out.
+REFUSED_STATUSES: Final = frozenset({400, 401, 403})
+
 
 class ProviderError(Exception):
     """Say what the provider refused, broke or lost.

@@ -13,7 +13,7 @@ from genqueue_worker.providers.errors import ProviderError
 
 #: HTTP statuses after which the same request may succeed. 403 (region, permission) and 404 (model) may only
 #: on another route.
-RETRYABLE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
+_RETRYABLE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 #: HTTP statuses with which a key may have been refused; whether it was, another request with it tells.
 _DOUBTFUL_STATUSES: Final = frozenset({401, 403})
@@ -86,7 +86,7 @@ def error_of(body: Any, status: int | None = None, retry_after: float | None = N
         code=str(word or (f"HTTP_{status}" if status is not None else "provider_error")),
         message=str(error.get("message") or "no message"),
         status=status,
-        retryable=status is None or status in RETRYABLE_STATUSES,
+        retryable=status is None or status in _RETRYABLE_STATUSES,
         retry_after=told or retry_after,
         doubts_key=status in _DOUBTFUL_STATUSES or word == _WRONG_PLACE or any(map(_names_invalid_key, details)),
     )

@@ -39,6 +39,7 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[httpx.TransportError]], ...]] =
     (httpcore.NetworkError, httpx.WriteError),
     (httpcore.ProtocolError, httpx.RemoteProtocolError),
     (h2.exceptions.H2Error, httpx.RemoteProtocolError),
+    (ValueError, httpx.RemoteProtocolError),  # a status that is no number
 )
 _FOREIGN: Final = tuple(theirs for theirs, _ in _ERRORS)
 
@@ -171,12 +172,15 @@ class HttpcoreLine:
 
     @property
     def _spent(self) -> bool:
-        """Whether nothing can be asked any more: what nobody asked for would be taken for the next answer."""
+        """Whether nothing can be asked any more."""
         core: Any = self._core
-        if core is None or not core.is_idle():
-            return core is not None and core.is_closed()
-        unread: bytes = core._h11_state.trailing_data[0]  # noqa: SLF001
-        return bool(unread or self._wire.get_extra_info("is_readable"))
+        if core is None:
+            return False
+        if core.is_idle():  # what nobody asked for would be taken for the next answer
+            unread: bytes = core._h11_state.trailing_data[0]  # noqa: SLF001
+            return bool(unread or self._wire.get_extra_info("is_readable"))
+        # Left by one who was cancelled while httpcore took note of the end, it would never be idle again.
+        return core.is_closed() or not self._live
 
     def _made(self, origin: httpcore.Origin) -> Core:
         return httpcore.AsyncHTTP11Connection(origin, self._wire)

@@ -80,7 +80,7 @@ def error_of(body: Any, status: int | None = None, retry_after: float | None = N
     if status == 402 or _BROKE & set(words):
         retry_after, retryable = max(retry_after or 0.0, OUT_OF_MONEY), True
     else:
-        retryable = status is None or is_retryable(status)
+        retryable = status is None or _is_retryable(status)
         retry_after = retry_after if retry_after is not None else _told_in(message)
     return ProviderError(
         code=words[0] if words else f"HTTP_{status}" if status is not None else "provider_error",
@@ -103,7 +103,7 @@ def error_of_response(status: int, headers: Mapping[str, str], body: bytes, now:
     return error_of(said, status, told_wait(status, headers, now))
 
 
-def is_retryable(status: int) -> bool:
+def _is_retryable(status: int) -> bool:
     """Whether the same request may succeed after an answer with this status."""
     return status in _RETRYABLE or (status >= 500 and status not in _FINAL)
 

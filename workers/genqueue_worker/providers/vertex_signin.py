@@ -28,7 +28,9 @@ NO_CREDENTIALS: Final = (
     "gcloud auth application-default login"
 )
 _REFUSED: Final = "see that the account exists, its key is in force, and this machine's clock is right"
-_AWAY: Final = "check the network and name servers: tokens come from the credentials' token endpoint"
+_AWAY: Final = (
+    "check the network, name servers and GENQUEUE_VERTEX_CA_FILE: tokens come from the credentials' token endpoint"
+)
 
 #: What google-auth stumbles over where JSON is not of the form it expects.
 _MISSHAPEN: Final = (AttributeError, LookupError, TypeError)
@@ -91,6 +93,8 @@ def _token_of(credentials: Credentials) -> Token:
     lifetime = None
     if credentials.expiry is not None:
         lifetime = (credentials.expiry - _now()).total_seconds()
+        if lifetime <= 0:  # some say until when, by Google's clock: it would be got again without end
+            raise exceptions.RefreshError("a new token is over already")  # type: ignore[no-untyped-call]
     return Token(headers, lifetime, _holder_of(credentials))
 
 
@@ -114,8 +118,12 @@ class _Transport(transport.Request):
     """google-auth's way to the network, over httpx: it trusts what the route's connections trust."""
 
     def __init__(self, ca_file: str | None) -> None:
-        authority = Path(ca_file).read_bytes() if ca_file is not None else None
-        self._client = httpx.Client(verify=trust(authority, "http/1.1"), timeout=PATIENCE)
+        try:
+            authority = Path(ca_file).read_bytes() if ca_file is not None else None
+            trusted = trust(authority, "http/1.1")
+        except (OSError, ValueError) as error:  # no fault of the credentials
+            raise exceptions.TransportError(f"{ca_file}: {error}") from error  # type: ignore[no-untyped-call]
+        self._client = httpx.Client(verify=trusted, timeout=PATIENCE)
 
     def __enter__(self) -> Self:
         return self
