@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from genqueue.errors import MissingExtra
+from genqueue_lab.emulator.options import NOBODY_ELSE
 from genqueue_lab.processes import Process, ProcessEnded, Recipe
 from genqueue_lab.servers import RedisServer
 
@@ -106,6 +107,7 @@ class Fleet:
         process = self._start(Recipe("emulator", command, _EMULATOR_READY, self.environment), self._others)
         url, ca_file = wait_ready(process).groups()
         self.environment |= {
+            **NOBODY_ELSE,
             "GENQUEUE_GEMINI_BASE_URL": url,
             "GENQUEUE_GEMINI_CA_FILE": ca_file,
             "GENQUEUE_GEMINI_API_KEY": "emulator",

@@ -20,7 +20,8 @@ class Command:
 
     def __init__(self, *arguments, **environment):
         self.directory = tempfile.TemporaryDirectory(prefix="genqueue-test-")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GENQUEUE_", "GEMINI_"))}
+        ours = ("GENQUEUE_", "GEMINI_", "OPENAI_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from genqueue.cli import main; main(prog_name='genqueue')", *arguments],
             env={

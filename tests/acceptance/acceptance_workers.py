@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from genqueue_lab.emulator import NOBODY_ELSE
+
 #: Module of the Celery app that workers run.
 APP = "genqueue_worker.app"
 
@@ -34,6 +36,7 @@ class WorkerProcess:
         ]  # fmt: skip
         self.environment = {
             **os.environ,
+            **NOBODY_ELSE,
             "GENQUEUE_DATA_URL": url,
             "GENQUEUE_GEMINI_BASE_URL": emulator.url,
             "GENQUEUE_GEMINI_CA_FILE": str(emulator.ca_file),

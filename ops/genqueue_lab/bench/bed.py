@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from genqueue_lab.bench.cores import Cores, cpu_seconds, family, resident_bytes
 from genqueue_lab.bench.drivers import Driver
 from genqueue_lab.drill.crew import Worker
-from genqueue_lab.emulator import EmulatorProcess, Options, Pace
+from genqueue_lab.emulator import NOBODY_ELSE, EmulatorProcess, Options, Pace
 from genqueue_lab.processes import Process
 from genqueue_lab.servers import RedisServer
 
@@ -104,7 +104,7 @@ class Bed:
             "GEMINI_API_KEY": "emulator",
             **settings,
         }
-        environment = {f"GENQUEUE_{key}": str(value) for key, value in own.items()}
+        environment = {**NOBODY_ELSE, **{f"GENQUEUE_{key}": str(value) for key, value in own.items()}}
         return self.employ(_Hired, name, environment, without)
 
     def employ(

@@ -19,7 +19,7 @@ from genqueue_lab.bench.bed import Bed, Layout
 from genqueue_lab.bench.report import Promise, Report, interval
 from genqueue_lab.bench.verdict import Estimate, estimate, median_of, quantile_of
 from genqueue_lab.drill.crew import Worker
-from genqueue_lab.emulator import Pace
+from genqueue_lab.emulator import NOBODY_ELSE, Pace
 from genqueue_lab.servers import RedisServer
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _hire(bed: Bed, server: RedisServer) -> Worker:
         "GEMINI_CA_FILE": bed.emulator.ca_file,
         "GEMINI_API_KEY": "emulator",
     }
-    environment = {f"GENQUEUE_{name}": str(value) for name, value in settings.items()}
+    environment = {**NOBODY_ELSE, **{f"GENQUEUE_{name}": str(value) for name, value in settings.items()}}
     return bed.employ(_HighWorker, f"high{server.port}", environment)
 
 

@@ -18,7 +18,7 @@ from genqueue import Client
 from genqueue.keys import Keys
 from genqueue.settings import Settings
 from genqueue_lab.drill.crew import Worker
-from genqueue_lab.emulator import EmulatorProcess, Options, Pace
+from genqueue_lab.emulator import NOBODY_ELSE, EmulatorProcess, Options, Pace
 from genqueue_lab.fault_proxy import FaultProxy
 from genqueue_lab.servers import RedisServer
 
@@ -123,7 +123,7 @@ class Stage:
             **self.setting.worker,
             **settings,
         }
-        environment = {f"GENQUEUE_{key}": str(value) for key, value in own.items()}
+        environment = {**NOBODY_ELSE, **{f"GENQUEUE_{key}": str(value) for key, value in own.items()}}
         log = None if self._plan.logs is None else self._plan.logs / f"{name}.log"
         worker = Worker(name, {**environment, "PYTHONUNBUFFERED": "1"}, self.setting.without, log)
         self.workers.append(worker)

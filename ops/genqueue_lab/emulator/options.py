@@ -17,6 +17,21 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
+#: Variables of a worker that is to ask an emulator of Gemini and nobody else, whatever else is set on this machine.
+NOBODY_ELSE = dict.fromkeys(
+    (
+        "GENQUEUE_OPENAI_API_KEY",
+        "OPENAI_API_KEY",
+        "GENQUEUE_OPENAI_BASE_URL",
+        "OPENAI_BASE_URL",
+        "GENQUEUE_VERTEX_PROJECT",
+        "GENQUEUE_VERTEX_BASE_URL",
+        "GENQUEUE_VERTEX_CREDENTIALS",
+        "GENQUEUE_MODELS_FILE",
+    ),
+    "",
+)
+
 
 class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How fast and how long answers are.
